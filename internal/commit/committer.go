@@ -1,0 +1,196 @@
+package commit
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Config sets up a Committer. Zero values stand for the defaults.
+type Config struct {
+	KV      clientv3.KV
+	Timeout time.Duration // of one request; 5 s
+	Depth   int           // requests under way at once; 2, the best over gRPC
+	MaxOps  int           // the server's max-txn-ops; 128, and lowered when the server refuses
+	MaxSize int           // bytes of a batch; 512 KiB
+	MaxTxns int           // transactions of a batch; 64
+}
+
+// A Committer combines and sends transactions. It is safe for concurrent use.
+type Committer struct {
+	cfg  Config
+	ctx  context.Context // ends the requests under way on Close
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	pending  []*item
+	inFlight int
+	maxOps   int
+	closed   bool
+}
+
+type item struct {
+	scope []string
+	build func() Txn
+	done  func(Result, error)
+	txn   Txn
+}
+
+// New returns a Committer. Close ends it.
+func New(cfg Config) *Committer {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.Depth == 0 {
+		cfg.Depth = 2
+	}
+	if cfg.MaxOps == 0 {
+		cfg.MaxOps = 128
+	}
+	if cfg.MaxSize == 0 {
+		cfg.MaxSize = 512 << 10
+	}
+	if cfg.MaxTxns == 0 {
+		cfg.MaxTxns = 64
+	}
+	c := &Committer{cfg: cfg, maxOps: cfg.MaxOps}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c
+}
+
+// A Ticket is a submitted transaction.
+type Ticket struct {
+	c *Committer
+	i *item
+}
+
+// Submit queues a transaction. The function build is called once, when the
+// batch is formed, so that it can see what came meanwhile; it must not block.
+// The function done is called once with the result: with a definite error, or
+// one that is ErrUnknown, or ErrClosed. It must not block for long either.
+func (c *Committer) Submit(scope []string, build func() Txn, done func(Result, error)) Ticket {
+	i := &item{scope: scope, build: build, done: done}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		done(Result{}, ErrClosed)
+		return Ticket{c, i}
+	}
+	c.pending = append(c.pending, i)
+	start := c.inFlight < c.cfg.Depth
+	if start {
+		c.inFlight++
+		c.wg.Add(1)
+	}
+	c.mu.Unlock()
+	if start {
+		go c.run()
+	}
+	return Ticket{c, i}
+}
+
+// Withdraw takes a transaction back that is not under way yet. It reports
+// whether it did: then the transaction was never sent, and done is not called.
+func (t Ticket) Withdraw() bool {
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	for k, i := range t.c.pending {
+		if i == t.i {
+			t.c.pending = append(t.c.pending[:k], t.c.pending[k+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// Close refuses further transactions, lets those under way end until ctx
+// ends, and tells those that wait ErrClosed.
+func (c *Committer) Close(ctx context.Context) {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	release := context.AfterFunc(ctx, c.stop)
+	defer release()
+	c.wg.Wait()
+	c.stop()
+}
+
+// run sends batches until nothing waits.
+func (c *Committer) run() {
+	defer c.wg.Done()
+	for {
+		c.mu.Lock()
+		if len(c.pending) == 0 {
+			c.inFlight--
+			c.mu.Unlock()
+			return
+		}
+		candidates, maxOps := c.pick(), c.maxOps
+		c.mu.Unlock()
+		batch := c.fit(candidates, maxOps)
+		c.send(batch)
+	}
+}
+
+// pick takes transactions without a common scope from the pending ones, the
+// first always among them. It is called with the lock held.
+func (c *Committer) pick() []*item {
+	picked := make([]*item, 0, min(len(c.pending), c.cfg.MaxTxns))
+	rest := c.pending[:0]
+	scopes := make(map[string]struct{}, len(c.pending))
+	for _, i := range c.pending {
+		free := len(picked) < c.cfg.MaxTxns && !clash(scopes, i.scope)
+		claim(scopes, i.scope) // also if not: no later one may overtake it
+		if free {
+			picked = append(picked, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	clear(c.pending[len(rest):])
+	c.pending = rest
+	return picked
+}
+
+// fit builds the transactions, without the lock, since build functions take
+// their own, and puts back what would make the batch too large for the server.
+func (c *Committer) fit(items []*item, maxOps int) []*item {
+	batch := items[:0:len(items)]
+	var back []*item
+	widest, bytes := 0, 0
+	for _, i := range items {
+		if i.build != nil {
+			i.txn, i.build = i.build(), nil
+		}
+		w, b := max(widest, i.txn.ops()), bytes+i.txn.size()
+		if len(batch) > 0 && (len(batch)+1+w > maxOps || b > c.cfg.MaxSize) {
+			back = append(back, i)
+			continue
+		}
+		batch, widest, bytes = append(batch, i), w, b
+	}
+	if len(back) > 0 {
+		c.mu.Lock()
+		c.pending = append(back, c.pending...)
+		c.mu.Unlock()
+	}
+	return batch
+}
+
+func clash(taken map[string]struct{}, scope []string) bool {
+	for _, s := range scope {
+		if _, ok := taken[s]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func claim(taken map[string]struct{}, scope []string) {
+	for _, s := range scope {
+		taken[s] = struct{}{}
+	}
+}

@@ -1,0 +1,17 @@
+// Package commit sends the transactions of one session to etcd, and combines
+// those that arrive while one is under way.
+//
+// A lone transaction is sent at once. Transactions that arrive while as many
+// requests are under way as the depth allows wait for the next one and travel
+// in it together, each nested with its own compares: same guarantees, a
+// fraction of the raft entries.
+//
+// Three traps shape the package. etcd evaluates every nested compare against
+// the state before the whole transaction, so two transactions that touch one
+// key must not share a batch: each names its scopes, and transactions with a
+// common scope never do. A batch must stay under the server's limit of
+// operations, which counts outer operations and the largest nested ones
+// together. And a batch fails as a whole: if the failure is definite its
+// members are sent again one by one, and if the outcome is not known every
+// member is told so.
+package commit
