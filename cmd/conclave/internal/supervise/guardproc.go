@@ -1,0 +1,143 @@
+//go:build linux || darwin
+
+package supervise
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// answering bounds how long the wrapper waits for a guard. A guard that does not
+// answer is no guard.
+const answering = 10 * time.Second
+
+// A guardProc is the wrapper's end of a guard.
+type guardProc struct {
+	proc   *os.Process
+	orders *os.File
+	acks   *os.File
+	died   chan struct{} // closed when the guard has ended and was waited for
+}
+
+func startGuard(args []string) (*guardProc, error) {
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	ordersR, ordersW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer ordersR.Close()
+	acksR, acksW, err := os.Pipe()
+	if err != nil {
+		ordersW.Close()
+		return nil, err
+	}
+	defer acksW.Close()
+	files := append([]*os.File{null, null, null, ordersR, acksW}, closedAfter(acksFD)...)
+	proc, err := os.StartProcess(exe, append([]string{os.Args[0]}, args...), &os.ProcAttr{
+		Dir:   "/",
+		Env:   os.Environ(),
+		Files: files,
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		ordersW.Close()
+		acksR.Close()
+		return nil, err
+	}
+	g := &guardProc{proc: proc, orders: ordersW, acks: acksR, died: make(chan struct{})}
+	go func() {
+		defer close(g.died)
+		_, _ = proc.Wait()
+	}()
+	return g, nil
+}
+
+// closedAfter returns one nil entry for every file descriptor above last that a
+// child would inherit. A guard that kept the caller's pipes open would hold up
+// whoever reads from them until their end.
+func closedAfter(last int) []*os.File {
+	entries, err := os.ReadDir(openFiles)
+	if err != nil {
+		return nil
+	}
+	highest := last
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= highest {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			highest = fd
+		}
+	}
+	return make([]*os.File, highest-last)
+}
+
+// arm tells the guard which group to watch until when, and waits for its answer.
+func (g *guardProc) arm(pgid int, deadline time.Duration) error {
+	if err := g.order("%s %d %d", orderGroup, pgid, int64(deadline)); err != nil {
+		return err
+	}
+	if err := g.acks.SetReadDeadline(time.Now().Add(answering)); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(g.acks).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(line) != answerOK {
+		return fmt.Errorf("guard answered %q", line)
+	}
+	return nil
+}
+
+// renewed tells the guard a new end of validity.
+func (g *guardProc) renewed(deadline time.Duration) error {
+	return g.order("%s %d", orderDeadline, int64(deadline))
+}
+
+func (g *guardProc) order(format string, args ...any) error {
+	// A stopped guard must not stop the wrapper through a full pipe.
+	if err := g.orders.SetWriteDeadline(time.Now().Add(answering)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(g.orders, format+"\n", args...)
+	return err
+}
+
+// end lets the guard go and waits for it: the group is gone.
+func (g *guardProc) end() {
+	_ = g.order(orderEnd)
+	g.close()
+}
+
+// close closes the pipe, upon which the guard kills what is left of the group
+// unless it was told the end, and waits for the guard. A guard that does not end
+// (stopped, say) is killed.
+func (g *guardProc) close() {
+	_ = g.orders.Close()
+	t := time.NewTimer(answering)
+	defer t.Stop()
+	select {
+	case <-g.died:
+	case <-t.C:
+		_ = g.proc.Kill()
+		<-g.died
+	}
+	_ = g.acks.Close()
+}

@@ -1,0 +1,88 @@
+//go:build linux
+
+package supervise_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/conclavehq/conclave/cmd/conclave/internal/supervise"
+)
+
+// The test binary plays every process of a supervised command.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "play-guard":
+			os.Exit(supervise.Guard(supervise.GuardFiles()))
+		case "play-stub":
+			os.Exit(supervise.Stub(os.Args[2:]))
+		case "play-wrapper":
+			os.Exit(wrapper(os.Args[2:]))
+		case "play-foreground":
+			os.Exit(printForeground("command"))
+		}
+	}
+	// Under the race detector every process of a test would wait a second before it ends.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// wrapper runs a command under an ownership that is valid for a given time. With
+// -renew it is renewed all the time.
+func wrapper(args []string) int {
+	fs := flag.NewFlagSet("wrapper", flag.ExitOnError)
+	valid := fs.Duration("valid", time.Hour, "")
+	grace := fs.Duration("grace", 0, "")
+	leftover := fs.Duration("leftover", 50*time.Millisecond, "")
+	foreground := fs.Bool("foreground", false, "say afterwards who has the terminal")
+	_ = fs.Parse(args)
+
+	end := time.Now().Add(*valid)
+	lost, cancel := context.WithDeadlineCause(context.Background(), end, errors.New("expired"))
+	defer cancel()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	res, err := supervise.Run(supervise.Config{
+		Path: fs.Arg(0), Args: fs.Args(), Env: os.Environ(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Lost:      lost,
+		Remaining: func() time.Duration { return time.Until(end) },
+		Grace:     *grace, Leftover: *leftover, Interval: 20 * time.Millisecond,
+		Signals:   signals,
+		Notify:    func(line string) { fmt.Fprintln(os.Stderr, "wrapper:", line) },
+		GuardArgs: []string{"play-guard"}, StubArgs: []string{"play-stub"},
+	})
+	if *foreground {
+		printForeground("wrapper")
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "wrapper:", err)
+		return 99
+	case res.Lost:
+		return 7
+	}
+	return res.Code
+}
+
+func printForeground(who string) int {
+	fg, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	if err != nil {
+		fmt.Println(who, err)
+		return 1
+	}
+	fmt.Println(who, "foreground:", fg == unix.Getpgrp())
+	return 0
+}

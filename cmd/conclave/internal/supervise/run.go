@@ -1,0 +1,247 @@
+//go:build linux || darwin
+
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A deadline that moved by less than this is the same one, read a little later.
+const sameDeadline = time.Millisecond
+
+// leftoverTick is how often Run looks whether killed processes are gone.
+const leftoverTick = 2 * time.Millisecond
+
+// Run runs the command until it ends and nothing of its group is left, or until
+// ownership is lost. A *StartError says that nothing of it ran; any other error
+// means that it could not be guarded, and that it was ended for this reason if it
+// ran. Run waits for everything that it started.
+func Run(c Config) (Result, error) {
+	g, err := startGuard(c.GuardArgs)
+	if err != nil {
+		return Result{}, fmt.Errorf("start the guard: %w", err)
+	}
+	k, err := startStub(&c)
+	if err != nil {
+		g.end()
+		return Result{}, &StartError{Path: c.Path, Err: err}
+	}
+	defer k.gate.Close()
+	r := &run{Config: c, guard: g, cmd: k, tty: findTerminal(c.Stdin, c.Stdout, c.Stderr)}
+	return r.supervise()
+}
+
+type run struct {
+	Config
+	guard    *guardProc // nil after one died and could not be replaced
+	cmd      *command
+	tty      terminal
+	told     time.Duration // the end of validity that the guard knows
+	opened   bool          // the stub was let through the gate
+	asked    bool          // TERM was sent because renewals stopped
+	result   Result
+	err      error
+	startErr error
+}
+
+func (r *run) supervise() (Result, error) {
+	at := now()
+	r.told = at + r.Remaining()
+	if err := r.guard.arm(r.cmd.pid, r.told); err != nil {
+		r.err = fmt.Errorf("the guard does not answer: %w", err)
+		r.cmd.signal(unix.SIGKILL)
+	} else if r.Lost.Err() == nil {
+		r.tty.give(r.cmd.pid)
+		r.cmd.open()
+		r.opened = true
+	}
+	ws := r.loop()
+	if r.Lost.Err() != nil || r.Remaining() <= 0 {
+		// The guard may have been quicker than the wrapper, which may just have been resumed.
+		r.result.Lost, r.result.Why = true, context.Cause(r.Lost)
+	}
+	r.leftovers()
+	r.tty.takeBack()
+	if r.guard != nil {
+		r.guard.end()
+	}
+	if r.startErr != nil {
+		return r.result, &StartError{Path: r.Path, Err: r.startErr}
+	}
+	r.result.Code = ws.ExitStatus()
+	if ws.Signaled() {
+		r.result.Code = 128 + int(ws.Signal())
+	}
+	return r.result, r.err
+}
+
+// loop waits for the command's end and does what must be done before it.
+func (r *run) loop() unix.WaitStatus {
+	cont := make(chan os.Signal, 1)
+	signal.Notify(cont, unix.SIGCONT)
+	defer signal.Stop(cont)
+	renewal := time.NewTimer(0)
+	defer renewal.Stop()
+	lost, started := r.Lost.Done(), r.cmd.started
+	defer func() {
+		if started != nil && r.opened {
+			r.startErr = <-started
+		}
+	}()
+	var signals <-chan os.Signal // nil until the stub is the command, which may handle them
+	for {
+		select {
+		case ws := <-r.cmd.events:
+			if ws.Exited() || ws.Signaled() {
+				return ws
+			}
+			r.stopped(ws)
+		case err := <-started:
+			started, signals, r.startErr = nil, r.Signals, err
+		case sig := <-signals:
+			r.forward(sig)
+		case <-cont:
+			r.continued()
+		case <-lost:
+			lost = nil
+			r.lose()
+		case <-renewal.C:
+			renewal.Reset(r.renew())
+		case <-r.guardDied():
+			r.replaceGuard()
+		}
+	}
+}
+
+// lose kills the group: ownership is over, and the name may be someone else's
+// any moment.
+func (r *run) lose() {
+	r.result.Lost, r.result.Why = true, context.Cause(r.Lost)
+	r.cmd.signal(unix.SIGKILL)
+	r.notify(fmt.Sprintf("ownership lost, the command was killed: %v", r.result.Why))
+}
+
+// renew tells the guard how long ownership is valid, asks the command to end when
+// that is not long any more, and returns when to look again.
+func (r *run) renew() time.Duration {
+	// The clock is read first: a pause in between makes the deadline earlier, never later.
+	at := now()
+	left := r.Remaining()
+	if d := at + left - r.told; d > sameDeadline || d < -sameDeadline {
+		r.told = at + left
+		// A guard that cannot be told is dead or stopped, and is replaced when it has ended.
+		if r.guard != nil && r.guard.renewed(r.told) != nil {
+			_ = r.guard.proc.Kill()
+		}
+	}
+	if left > r.Grace {
+		return min(r.Interval, left-r.Grace)
+	}
+	if !r.asked {
+		r.asked = true
+		r.result.Lost = true
+		r.end(unix.SIGTERM)
+		r.notify(fmt.Sprintf("no renewal was acknowledged, the command has %s to end", left.Round(100*time.Millisecond)))
+	}
+	return r.Interval
+}
+
+func (r *run) forward(sig os.Signal) {
+	if s, ok := sig.(syscall.Signal); ok {
+		r.end(s)
+	}
+}
+
+// end sends a signal that is meant to be seen by a stopped group too.
+func (r *run) end(sig syscall.Signal) {
+	r.cmd.signal(sig)
+	if sig != unix.SIGUSR1 && sig != unix.SIGUSR2 {
+		r.cmd.signal(unix.SIGCONT)
+	}
+}
+
+// stopped follows the command when the terminal stopped it, so that the shell that
+// started the wrapper sees a stopped job and gets its terminal. A plain SIGSTOP,
+// sent by whoever wants to look at the command, leaves the wrapper renewing.
+func (r *run) stopped(ws unix.WaitStatus) {
+	if !r.tty.valid || !ws.Stopped() || ws.StopSignal() == unix.SIGSTOP {
+		return
+	}
+	r.tty.takeBack()
+	r.notify("stopped: a stopped job cannot renew, and the command is killed when ownership ends")
+	// The whole job, as the terminal would have done it.
+	_ = unix.Kill(0, unix.SIGTSTP)
+}
+
+// continued wakes the command after the wrapper was stopped and resumed.
+func (r *run) continued() {
+	r.tty.give(r.cmd.pid)
+	r.cmd.signal(unix.SIGCONT)
+}
+
+func (r *run) guardDied() <-chan struct{} {
+	if r.guard == nil {
+		return nil
+	}
+	return r.guard.died
+}
+
+// replaceGuard starts another guard for the same group. Without one the command
+// must not run on.
+func (r *run) replaceGuard() {
+	r.guard.close()
+	g, err := startGuard(r.GuardArgs)
+	if err == nil {
+		if err = g.arm(r.cmd.pid, r.told); err == nil {
+			r.guard = g
+			return
+		}
+		g.close()
+	}
+	r.guard = nil
+	r.cmd.signal(unix.SIGKILL)
+	r.err = fmt.Errorf("the guard died and could not be replaced: %w", err)
+}
+
+// leftovers ends what the command left behind in its group: TERM, and KILL after
+// Leftover, or at once when ownership was lost.
+func (r *run) leftovers() {
+	first := syscall.Signal(unix.SIGTERM)
+	if r.result.Lost {
+		first = unix.SIGKILL
+	}
+	if !r.cmd.signal(first) || !groupRuns(r.cmd.pid) {
+		return
+	}
+	r.cmd.signal(unix.SIGCONT)
+	tick := time.NewTicker(leftoverTick)
+	defer tick.Stop()
+	kill := time.NewTimer(min(r.Leftover, max(0, r.Remaining()-r.Grace)))
+	defer kill.Stop()
+	var giveUp <-chan time.Time
+	lost, killed := r.Lost.Done(), kill.C
+	for groupRuns(r.cmd.pid) {
+		select {
+		case <-tick.C:
+			continue
+		case <-lost:
+			lost = nil
+		case <-killed:
+			killed = nil
+		case <-giveUp:
+			// Killed, and stuck in the kernel: no instruction of theirs runs any more.
+			return
+		}
+		r.cmd.signal(unix.SIGKILL)
+		if giveUp == nil {
+			giveUp = time.After(killing)
+		}
+	}
+}

@@ -1,0 +1,210 @@
+//go:build linux
+
+package supervise_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience bounds waiting for a condition that must come true. It is no
+// measurement: a busy machine may take long.
+const patience = 60 * time.Second
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not seen in %s: %s", patience, what)
+		}
+	}
+}
+
+// gone reports whether the process has ended, whether or not anybody waited for it.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
+// pidIn waits until the file holds a number that ends its line.
+func pidIn(t *testing.T, file string) int {
+	t.Helper()
+	var pid int
+	eventually(t, "a process id in "+filepath.Base(file), func() bool {
+		b, err := os.ReadFile(file)
+		if err != nil || !bytes.HasSuffix(b, []byte("\n")) {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		return err == nil
+	})
+	return pid
+}
+
+// childOf waits for a child of pid that plays the given role.
+func childOf(t *testing.T, pid int, role string) int {
+	t.Helper()
+	var found int
+	eventually(t, role+" of the wrapper", func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		for _, task := range tasks {
+			more, _ := os.ReadFile(task)
+			b = append(append(b, ' '), more...)
+		}
+		for _, f := range strings.Fields(string(b)) {
+			line, _ := os.ReadFile("/proc/" + f + "/cmdline")
+			if bytes.Contains(line, []byte(role)) {
+				found, _ = strconv.Atoi(f)
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// start starts a wrapper and waits for it at the end of the test.
+func start(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, append([]string{"play-wrapper"}, args...)...)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+func run(t *testing.T, stdin string, args ...string) (string, int) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, append([]string{"play-wrapper"}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+const sh = "/bin/sh"
+
+func TestExitCodeAndStreams(t *testing.T) {
+	for _, c := range []struct {
+		script string
+		code   int
+		out    string
+	}{
+		{"exit 0", 0, ""},
+		{"exit 3", 3, ""},
+		{"kill -TERM $$", 128 + 15, ""},
+		{"kill -KILL $$", 128 + 9, ""},
+		{"cat; echo err >&2", 0, "from stdin\nerr\n"},
+	} {
+		out, code := run(t, "from stdin\n", sh, "-c", c.script)
+		if code != c.code || out != c.out {
+			t.Errorf("%s: exit %d, output %q; want %d, %q", c.script, code, out, c.code, c.out)
+		}
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, []byte("echo \"script $1\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := run(t, "", filepath.Join(dir, "nothing")); code != 99 || !strings.Contains(out, "no such file") {
+		t.Errorf("missing program: exit %d, %q", code, out)
+	}
+	if out, code := run(t, "", plain); code != 99 || !strings.Contains(out, "permission denied") {
+		t.Errorf("program without x: exit %d, %q", code, out)
+	}
+	if err := os.Chmod(plain, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := run(t, "", plain, "one"); code != 0 || out != "script one\n" {
+		t.Errorf("script without #!: exit %d, %q", code, out)
+	}
+}
+
+func TestSignalsReachTheGroup(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2} {
+		ready := filepath.Join(t.TempDir(), "ready")
+		name := strings.TrimPrefix(unix.SignalName(sig), "SIG")
+		cmd := start(t, sh, "-c", fmt.Sprintf("trap 'exit 42' %s; echo $$ > %s; while :; do sleep 0.01; done", name, ready))
+		pidIn(t, ready)
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != 42 {
+			t.Errorf("%s: exit %d, want the command's own 42", name, code)
+		}
+	}
+}
+
+func TestRenewalsStop(t *testing.T) {
+	t.Run("ends itself", func(t *testing.T) {
+		mark := filepath.Join(t.TempDir(), "mark")
+		out, code := run(t, "", "-valid", "30s", "-grace", "29500ms", sh, "-c",
+			"trap 'echo 1 > "+mark+"; exit 0' TERM; while :; do sleep 0.01; done")
+		if code != 7 {
+			t.Errorf("exit %d, want 7: %s", code, out)
+		}
+		pidIn(t, mark)
+	})
+	t.Run("ignores TERM", func(t *testing.T) {
+		began := time.Now()
+		out, code := run(t, "", "-valid", "700ms", "-grace", "500ms", sh, "-c",
+			"trap '' TERM; while :; do sleep 0.01; done")
+		if code != 7 || !strings.Contains(out, "to end") {
+			t.Errorf("exit %d, want 7: %s", code, out)
+		}
+		if time.Since(began) < 700*time.Millisecond {
+			t.Error("killed before the end of validity")
+		}
+	})
+}
+
+func TestLeftoversEndBeforeRunReturns(t *testing.T) {
+	for _, trap := range []string{"", "trap '' TERM;"} {
+		file := filepath.Join(t.TempDir(), "pid")
+		_, code := run(t, "", sh, "-c",
+			fmt.Sprintf("(%s echo 0; exec sleep 1000) >/dev/null 2>&1 & echo $! > %s", trap, file))
+		if code != 0 {
+			t.Errorf("exit %d", code)
+		}
+		if pid := pidIn(t, file); !gone(pid) {
+			t.Errorf("process %d of the group outlived Run (trap %q)", pid, trap)
+		}
+	}
+}

@@ -1,0 +1,17 @@
+//go:build !linux && !darwin
+
+package supervise
+
+import "io"
+
+// Run returns ErrUnsupported: this system has no process groups.
+func Run(Config) (Result, error) { return Result{}, ErrUnsupported }
+
+// Guard has nothing to guard on this system.
+func Guard(io.Reader, io.Writer) int { return 1 }
+
+// GuardFiles has nothing to return on this system.
+func GuardFiles() (io.Reader, io.Writer) { return nil, nil }
+
+// Stub has nothing to start on this system.
+func Stub([]string) int { return 1 }
