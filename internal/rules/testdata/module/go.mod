@@ -1,0 +1,3 @@
+module github.com/conclavehq/conclave
+
+go 1.26.0

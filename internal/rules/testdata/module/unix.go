@@ -1,0 +1,7 @@
+//go:build unix
+
+package fixture
+
+import "syscall"
+
+var _ = syscall.Getpid
