@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -25,8 +26,8 @@ type File struct {
 // Files reads what is committed, or would be, below root: what git knows and
 // does not ignore, or, where root is no git checkout, everything but hidden
 // folders. Binary files are left out.
-func Files(root string) ([]File, error) {
-	paths, err := gitPaths(root)
+func Files(ctx context.Context, root string) ([]File, error) {
+	paths, err := gitPaths(ctx, root)
 	if err != nil {
 		paths, err = walkPaths(root)
 	}
@@ -49,8 +50,8 @@ func Files(root string) ([]File, error) {
 	return files, nil
 }
 
-func gitPaths(root string) ([]string, error) {
-	cmd := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+func gitPaths(ctx context.Context, root string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {

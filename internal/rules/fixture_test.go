@@ -197,7 +197,7 @@ func TestSnippets(t *testing.T) {
 // TestListReadsAnotherModule asks go list about a module on disk that does not
 // compile: the rules must see it all the same.
 func TestListReadsAnotherModule(t *testing.T) {
-	list, err := List("testdata/module", "windows", "./...")
+	list, err := List(t.Context(), "testdata/module", "windows", "./...")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestListReadsAnotherModule(t *testing.T) {
 	if got.String() != want {
 		t.Errorf("got %q, want %q", got.String(), want)
 	}
-	if _, err := List("testdata/none", "", "./..."); err == nil {
+	if _, err := List(t.Context(), "testdata/none", "", "./..."); err == nil {
 		t.Error("a folder that does not exist: got no error")
 	}
 }

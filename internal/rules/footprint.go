@@ -20,7 +20,7 @@ func Footprint(library string, all []Package) []string {
 		thirdParty[p.ImportPath] = !p.Standard && !ours
 		switch p.ImportPath {
 		case clientPackage:
-			client = append(p.Deps, p.ImportPath)
+			client = slices.Concat(p.Deps, []string{p.ImportPath})
 		case library:
 			own = p.Deps
 		}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"context"
 	"flag"
 	"os"
 	"path/filepath"
@@ -17,12 +18,18 @@ const root = "../.."
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// go list is asked once for each system, and the files are read once, for all
+// tests; so their context is the process's.
 var (
-	packagesLinux   = sync.OnceValues(func() ([]Package, error) { return List(root, "linux", "./...") })
-	packagesDarwin  = sync.OnceValues(func() ([]Package, error) { return List(root, "darwin", "./...") })
-	packagesWindows = sync.OnceValues(func() ([]Package, error) { return List(root, "windows", "./...") })
-	repository      = sync.OnceValues(func() ([]File, error) { return Files(root) })
+	packagesLinux   = listOnce("linux")
+	packagesDarwin  = listOnce("darwin")
+	packagesWindows = listOnce("windows")
+	repository      = sync.OnceValues(func() ([]File, error) { return Files(context.Background(), root) })
 )
+
+func listOnce(goos string) func() ([]Package, error) {
+	return sync.OnceValues(func() ([]Package, error) { return List(context.Background(), root, goos, "./...") })
+}
 
 // packages returns this module's packages as goos builds them.
 func packages(t *testing.T, goos string) []Package {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,9 +65,9 @@ func matchesAny(patterns []string, importPath string) bool {
 // List asks go list, in dir, for the packages that patterns name. With goos
 // not empty it asks for the files that this system builds. A package that does
 // not compile is listed as far as it can be read.
-func List(dir, goos string, patterns ...string) ([]Package, error) {
+func List(ctx context.Context, dir, goos string, patterns ...string) ([]Package, error) {
 	args := append([]string{"list", "-e", "-json=ImportPath,Name,Doc,Standard,GoFiles,Imports,Deps,Error"}, patterns...)
-	cmd := exec.Command("go", args...)
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if goos != "" {

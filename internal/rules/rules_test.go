@@ -57,7 +57,7 @@ func TestFootprint(t *testing.T) {
 			continue
 		}
 		t.Run(library, func(t *testing.T) {
-			all, err := List(root, "linux", "-deps", "./"+library, clientPackage)
+			all, err := List(t.Context(), root, "linux", "-deps", "./"+library, clientPackage)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -134,7 +134,7 @@ func CheckExampleModules(files []File) []string {
 		}
 		own[path.Dir(f.Path)] = true
 		m := modulePath.FindSubmatch(f.Text)
-		if m == nil || !strings.HasPrefix(string(m[1]), "example.com/") {
+		if len(m) < 2 || !strings.HasPrefix(string(m[1]), "example.com/") {
 			violations = append(violations, f.Path+": an example's module is named example.com/…, so that internal/ is closed to it as it is to users")
 		}
 	}
