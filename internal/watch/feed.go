@@ -27,11 +27,10 @@ const progressWait = time.Second
 // feed reads one etcd watch and keeps what its consumer has not taken yet, up to
 // a limit: clientv3 itself would buffer without one.
 type feed struct {
-	limit   int           // bytes that may wait
-	quiet   time.Duration // silence after which progress is asked for
-	cluster uint64        // what the headers must say, 0 if unknown
-	pulse   *pulse
-	wake    chan struct{} // one token: something was pushed, or the end
+	limit int           // bytes that may wait
+	quiet time.Duration // silence after which progress is asked for
+	pulse *pulse
+	wake  chan struct{} // one token: something was pushed, or the end
 
 	mu    sync.Mutex
 	queue []clientv3.WatchResponse
@@ -84,9 +83,6 @@ func askProgress(ctx context.Context, c *clientv3.Client) {
 }
 
 func (f *feed) push(resp clientv3.WatchResponse) error {
-	if id := resp.Header.GetClusterId(); id != 0 && f.cluster != 0 && id != f.cluster {
-		return errReplaced
-	}
 	size := 0
 	for _, ev := range resp.Events {
 		size += eventOverhead + len(ev.Kv.Key) + len(ev.Kv.Value)

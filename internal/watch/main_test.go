@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
@@ -77,7 +78,10 @@ func address(e *embed.Etcd) string { return e.Clients[0].Addr().String() }
 // client connects to addr; the client ends with the test.
 func client(t *testing.T, addr string, change ...func(*clientv3.Config)) *clientv3.Client {
 	t.Helper()
-	cfg := clientv3.Config{Endpoints: []string{addr}, DialTimeout: patience, Logger: zap.NewNop()}
+	quick := grpcbackoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond}
+	cfg := clientv3.Config{Endpoints: []string{addr}, DialTimeout: patience, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: quick, MinConnectTimeout: time.Second}),
+	}}
 	for _, f := range change {
 		f(&cfg)
 	}

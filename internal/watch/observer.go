@@ -31,7 +31,7 @@ var errLeft = errors.New("the loop was left")
 type step int
 
 const (
-	list   step = iota // read everything, deliver it or the difference
+	list   step = iota // watch from now, read everything and deliver it or the difference
 	probe              // is it still the same store?
 	follow             // watch from where the consumer is
 )
@@ -47,6 +47,7 @@ type observer struct {
 	pauses *backoff.ExponentialBackOff
 	yield  func(Batch) bool
 
+	next      step
 	known     table
 	started   bool
 	delivered int64 // revision of the last batch
@@ -72,11 +73,9 @@ func newObserver(c *clientv3.Client, prefix string, opts ObserveOptions) *observ
 // run returns why the observation ended, never nil.
 func (o *observer) run(ctx context.Context, yield func(Batch) bool) error {
 	o.yield = yield
-	next := list
 	for {
-		err := o.do(ctx, next)
+		err := o.do(ctx)
 		if err == nil {
-			next = follow
 			continue
 		}
 		if errors.Is(err, errLeft) {
@@ -89,7 +88,7 @@ func (o *observer) run(ctx context.Context, yield func(Batch) bool) error {
 			return end
 		}
 		o.pulse.failed(err)
-		next = after(next, err)
+		o.next = after(o.next, err)
 		o.opts.Logger.Debug("watch interrupted", "prefix", o.prefix, "revision", o.complete, "err", err)
 		if err := o.pause(ctx); err != nil {
 			return err
@@ -97,15 +96,11 @@ func (o *observer) run(ctx context.Context, yield func(Batch) bool) error {
 	}
 }
 
-func (o *observer) do(ctx context.Context, s step) error {
-	switch s {
-	case list:
-		return o.list(ctx)
-	case probe:
+func (o *observer) do(ctx context.Context) error {
+	if o.next == probe {
 		return o.probe(ctx)
-	default:
-		return o.follow(ctx)
 	}
+	return o.watch(ctx)
 }
 
 // after chooses the step that follows a failed one.
@@ -183,7 +178,7 @@ func (o *observer) list(ctx context.Context) error {
 		b.Resync = &Resync{From: o.complete, To: b.Revision}
 	}
 	o.known, o.cluster, o.started = tableOf(resp.Kvs), resp.Header.ClusterId, true
-	o.delivered, o.complete = b.Revision, b.Revision
+	o.delivered, o.complete, o.next = b.Revision, b.Revision, follow
 	if !o.yield(b) {
 		return errLeft
 	}
@@ -205,11 +200,15 @@ func (o *observer) probe(ctx context.Context) error {
 	if resp.Header.ClusterId != o.cluster || resp.Header.Revision < o.complete {
 		return errReplaced
 	}
+	o.next = follow
 	return nil
 }
 
-// follow watches from where the consumer is, until the watch ends.
-func (o *observer) follow(ctx context.Context) error {
+// watch registers a watch, brings the consumer up to it, and delivers what comes
+// until the watch ends. The watch stands before the list is read: a list that
+// takes long, on a store that is compacted often, would else never be followed
+// in time, and etcd serves a watch from the past up to 100 ms late.
+func (o *observer) watch(ctx context.Context) error {
 	stream := o.opts.Streams.observers.stream("observers")
 	wctx, cancel := context.WithCancelCause(stream.ctx)
 	defer cancel(nil)
@@ -229,8 +228,14 @@ func (o *observer) follow(ctx context.Context) error {
 func (o *observer) open(ctx context.Context, cancel context.CancelCauseFunc) (clientv3.WatchChan, error) {
 	patience := time.AfterFunc(2*o.opts.Quiet, func() { cancel(errSilent) })
 	defer patience.Stop()
-	responses := o.c.Watch(ctx, o.prefix, clientv3.WithRange(o.end), clientv3.WithRev(o.complete+1),
-		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify(), clientv3.WithFragment())
+	ops := []clientv3.OpOption{clientv3.WithRange(o.end),
+		clientv3.WithCreatedNotify(), clientv3.WithProgressNotify(), clientv3.WithFragment()}
+	if o.next == follow {
+		// Not from the revision after: while that is in the future etcd answers no
+		// progress request of the whole stream.
+		ops = append(ops, clientv3.WithRev(o.complete))
+	}
+	responses := o.c.Watch(ctx, o.prefix, ops...)
 	first, err := created(ctx, o.prefix, responses)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -238,7 +243,7 @@ func (o *observer) open(ctx context.Context, cancel context.CancelCauseFunc) (cl
 	if err != nil {
 		return nil, err
 	}
-	if id := first.Header.GetClusterId(); id != 0 && o.cluster != 0 && id != o.cluster {
+	if o.next == follow && otherStore(first, o.cluster) {
 		return nil, errReplaced
 	}
 	o.pulse.heard()
@@ -248,7 +253,7 @@ func (o *observer) open(ctx context.Context, cancel context.CancelCauseFunc) (cl
 // consume delivers what the feed brings, and returns when the feed has ended and
 // its goroutine is gone.
 func (o *observer) consume(ctx, wctx context.Context, cancel context.CancelCauseFunc, responses clientv3.WatchChan) error {
-	f := &feed{limit: o.opts.Buffer, quiet: o.opts.Quiet, cluster: o.cluster, pulse: o.pulse, wake: make(chan struct{}, 1)}
+	f := &feed{limit: o.opts.Buffer, quiet: o.opts.Quiet, pulse: o.pulse, wake: make(chan struct{}, 1)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -260,10 +265,18 @@ func (o *observer) consume(ctx, wctx context.Context, cancel context.CancelCause
 		cancel(nil)
 		<-done
 	}()
+	if o.next == list {
+		if err := o.list(ctx); err != nil {
+			return err
+		}
+	}
 	for {
 		resp, err := f.next(ctx)
 		if err != nil {
 			return err
+		}
+		if otherStore(resp, o.cluster) {
+			return errReplaced
 		}
 		if err := o.deliver(ctx, resp); err != nil {
 			return err
@@ -293,8 +306,16 @@ func (o *observer) deliver(ctx context.Context, resp clientv3.WatchResponse) err
 			return context.Cause(ctx)
 		}
 	}
+	// A list may be ahead of the member that serves the watch.
 	if resp.IsProgressNotify() {
 		o.complete = max(o.complete, resp.Header.Revision)
 	}
 	return nil
+}
+
+// otherStore reports whether a response comes from another store than the list
+// did. A proxy may leave the id out.
+func otherStore(resp clientv3.WatchResponse, cluster uint64) bool {
+	id := resp.Header.GetClusterId()
+	return id != 0 && cluster != 0 && id != cluster
 }
