@@ -104,7 +104,8 @@ func shapeFixtures() []fixture {
 			"b.go": "package p\nimport clock \"time\"\nvar f = clock.Sleep\n",
 			"c.go": "package p\nimport time \"example.com/time\"\nfunc f() { time.Sleep(1) }\n",
 			"d.go": "package p\nimport \"time\"\nfunc f(bed bed) { bed.Sleep(time.Second) }\n",
-		}, parsed(CheckSleep), []string{"a.go:3", "b.go:3"}},
+			"e_test.go": "package p\nimport (\"testing/synctest\"; \"time\")\nfunc f() {\nsynctest.Test(t, func() { time.Sleep(1) })\ntime.Sleep(1)\n}\n",
+		}, parsed(CheckSleep), []string{"a.go:3", "b.go:3", "e_test.go:5"}},
 		{"registering", map[string]string{
 			"a.go": "package p\nfunc init() {}\n", "b.go": "package p\ntype t int\nfunc (t) init() {}\n",
 		}, parsed(CheckInit), []string{"a.go:2"}},
