@@ -1,0 +1,61 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
+)
+
+const (
+	lockName = "conclave.lock"
+	pidName  = "conclave.pid"
+)
+
+// dirLock is this process's claim on a data directory. The kernel ends it with the process, so that no crash leaves it behind.
+type dirLock struct {
+	file *fileutil.LockedFile
+	pid  string
+}
+
+// lockDir creates dir if it is missing and claims it, without waiting.
+func lockDir(dir string) (*dirLock, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	pidFile := filepath.Join(dir, pidName)
+	f, err := fileutil.TryLockFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fileutil.ErrLocked) {
+		return nil, inUse(dir, pidFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock data directory %s: %w", dir, err)
+	}
+	// The pid is a second file because a locked file cannot be read by others on every system.
+	if err := os.WriteFile(pidFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("pid file: %w", err), f.Close())
+	}
+	return &dirLock{file: f, pid: pidFile}, nil
+}
+
+func inUse(dir, pidFile string) error {
+	b, err := os.ReadFile(pidFile)
+	pid := strings.TrimSpace(string(b))
+	if err != nil || pid == "" {
+		return fmt.Errorf("%w: %s", ErrDataDirInUse, dir)
+	}
+	return fmt.Errorf("%w: %s is held by process %s", ErrDataDirInUse, dir, pid)
+}
+
+// release ends the claim. The lock file itself stays: removing it would let two processes lock two files of one name.
+func (l *dirLock) release() error {
+	err := os.Remove(l.pid)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, l.file.Close())
+}

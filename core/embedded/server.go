@@ -1,0 +1,166 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+const (
+	// handoverBudget bounds the wait for another leader: without a quorum there is none, and etcd would wait for seven seconds.
+	handoverBudget = 500 * time.Millisecond
+	// drainBudget bounds the wait for calls in flight. Watches of other clients never end by themselves.
+	drainBudget = 300 * time.Millisecond
+)
+
+// server is etcd's server and what it takes to end it.
+type server struct {
+	etcd   *embed.Etcd
+	config *embed.Config
+	log    *zap.Logger
+
+	mu   sync.Mutex
+	cut  bool
+	grpc []*grpc.Server
+}
+
+// launch starts etcd, on other ports if the kernel's choice was taken in between, and returns the configuration with final addresses.
+func launch(cfg Config) (*server, Config, error) {
+	chosen := portIsFree(cfg.ClientAddr) || portIsFree(cfg.PeerAddr)
+	for attempt := 1; ; attempt++ {
+		final, err := cfg.resolvePorts()
+		if err != nil {
+			return nil, cfg, err
+		}
+		s, err := launchOn(final)
+		if err == nil {
+			return s, final, nil
+		}
+		if !chosen || attempt == bindAttempts || !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, cfg, bindError(err)
+		}
+	}
+}
+
+func launchOn(cfg Config) (*server, error) {
+	hook := newFatalHook(cfg.OnFatal)
+	s := &server{log: hook.logger(cfg)}
+	up, err := cfg.upstream(s.log)
+	if err != nil {
+		return nil, err
+	}
+	register := up.ServiceRegister
+	up.ServiceRegister = func(g *grpc.Server) {
+		s.keep(g)
+		if register != nil {
+			register(g)
+		}
+	}
+	s.config = up
+	s.etcd, err = build(up, hook)
+	if err != nil {
+		return nil, err
+	}
+	hook.served()
+	return s, nil
+}
+
+type built struct {
+	etcd *embed.Etcd
+	err  error
+}
+
+// build runs StartEtcd on a goroutine of its own, which an error that etcd calls fatal ends without an answer.
+func build(up *embed.Config, hook *fatalHook) (*embed.Etcd, error) {
+	out := make(chan built, 1)
+	go func() {
+		e, err := embed.StartEtcd(up)
+		out <- built{e, err}
+	}()
+	select {
+	case b := <-out:
+		if b.err != nil && !errors.Is(b.err, syscall.EADDRINUSE) {
+			return nil, fmt.Errorf("data directory %s: %w", up.Dir, b.err)
+		}
+		return b.etcd, b.err
+	case err := <-hook.failed:
+		return nil, fmt.Errorf("data directory %s: %w", up.Dir, err)
+	}
+}
+
+// keep remembers a gRPC server that etcd makes once it is ready, which may be while it is being stopped.
+func (s *server) keep(g *grpc.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grpc = append(s.grpc, g)
+	if s.cut {
+		g.Stop()
+	}
+}
+
+// cutCalls ends the calls that are still in flight.
+func (s *server) cutCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = true
+	for _, g := range s.grpc {
+		g.Stop()
+	}
+}
+
+// ready returns when the member has joined its cluster.
+func (s *server) ready(ctx context.Context) error {
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+		return nil
+	case <-s.etcd.Server.StopNotify():
+		return ErrStopped
+	case err := <-s.etcd.Err():
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	case <-ctx.Done():
+		return noQuorum(ctx, ctx.Err())
+	}
+}
+
+// stop ends the server and waits for it. The raft server goes first: Close waits for listeners that a member without a quorum
+// has never opened (etcd#10600).
+func (s *server) stop() {
+	s.stopRaft()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.etcd.Close()
+	}()
+	drained := time.NewTimer(drainBudget)
+	defer drained.Stop()
+	select {
+	case <-closed:
+		return
+	case <-drained.C:
+	}
+	s.cutCalls()
+	<-closed
+}
+
+func (s *server) stopRaft() {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.etcd.Server.Stop()
+	}()
+	budget := time.NewTimer(handoverBudget)
+	defer budget.Stop()
+	select {
+	case <-stopped:
+	case <-budget.C:
+		s.etcd.Server.HardStop()
+		<-stopped
+	}
+}
