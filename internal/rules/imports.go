@@ -154,24 +154,45 @@ func hostRules() []ImportRule {
 	}
 }
 
-// CheckImports applies the rules to packages, as List returns them.
+// CheckImports applies the rules to packages, as List returns them. A package
+// that breaks a rule is one violation, however much it must not import.
 func CheckImports(rules []ImportRule, packages []Package) []string {
 	var violations []string
 	for _, r := range rules {
 		for _, p := range packages {
-			if !matchesAny(r.Who, p.ImportPath) || matchesAny(r.Except, p.ImportPath) {
-				continue
-			}
-			seen, verb := p.Deps, "needs"
-			if r.Direct {
-				seen, verb = p.Imports, "imports"
-			}
-			for _, dep := range seen {
-				if matchesAny(r.Never, dep) && !matchesAny(r.But, dep) {
-					violations = append(violations, fmt.Sprintf("%s %s %s: %s (%s)", p.ImportPath, verb, dep, r.Why, r.Name))
-				}
+			if bad := r.broken(p); len(bad) > 0 {
+				violations = append(violations, r.describe(p, bad))
 			}
 		}
 	}
 	return violations
+}
+
+// broken returns what p imports against the rule.
+func (r ImportRule) broken(p Package) []string {
+	if !matchesAny(r.Who, p.ImportPath) || matchesAny(r.Except, p.ImportPath) {
+		return nil
+	}
+	seen := p.Deps
+	if r.Direct {
+		seen = p.Imports
+	}
+	var bad []string
+	for _, dep := range seen {
+		if matchesAny(r.Never, dep) && !matchesAny(r.But, dep) {
+			bad = append(bad, dep)
+		}
+	}
+	return bad
+}
+
+func (r ImportRule) describe(p Package, bad []string) string {
+	verb, more := "needs", ""
+	if r.Direct {
+		verb = "imports"
+	}
+	if n := len(bad) - 1; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("%s %s %s%s: %s (%s)", p.ImportPath, verb, bad[0], more, r.Why, r.Name)
 }
