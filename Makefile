@@ -4,6 +4,10 @@ LINT    := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 BENCH   ?= .
 PACKAGE ?= ./lock
 
+# The tools' own caches stay in this folder; git ignores them.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/.cache/golangci-lint
+export BUF_CACHE_DIR       := $(CURDIR)/.cache/buf
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -62,5 +66,5 @@ ci: ## Run everything that CI runs
 	.ci/run
 
 .PHONY: clean
-clean: ## Remove what this Makefile built
-	rm -rf bin
+clean: ## Remove what this Makefile built, and the tools' caches
+	rm -rf bin .cache
