@@ -94,6 +94,18 @@ func shapeFixtures() []fixture {
 	return []fixture{
 		{"library without a file", library, plain(CheckLibraryFiles), []string{"queue/fault_test.go is missing"}},
 		{"folder that is no library yet", map[string]string{"queue/README.md": ""}, plain(CheckLibraryFiles), nil},
+		{"headings", map[string]string{
+			"lock/doc.go":     "// Package lock.\n//\n// # Guarantees\n//\n// # Failure\npackage lock\n",
+			"election/doc.go": "package election\n",
+			"queue/doc.go":    "// Package queue.\n//\n// # " + strings.Join(Headings, "\n//\n// Text.\n//\n// # ") + "\npackage queue\n",
+			"core/doc.go":     "// Package core.\npackage core\n",
+		}, parsed(CheckHeadings), []string{"election/doc.go", "lock/doc.go"}},
+		{"keys", map[string]string{
+			"core/a.go":              "package p\nvar k = \"/conclave/x\"\nconst l = `/conclave/`\n",
+			"core/b.go":              "package p\n// \"/conclave/x\"\nvar k = \"see /conclave/x\"\n",
+			"core/a_test.go":         "package p\nvar k = \"/conclave/x\"\n",
+			"internal/keyspace/a.go": "package p\nvar k = \"/conclave/x\"\n",
+		}, parsed(CheckKeys), []string{"core/a.go:2", "core/a.go:3"}},
 		{"long files", map[string]string{
 			"long.go": "package p\n" + strings.Repeat("//\n", MaxLines),
 			"fits.go": "package p\n" + strings.Repeat("//\n", MaxLines-1),

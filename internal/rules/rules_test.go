@@ -17,6 +17,10 @@ func TestExportsAreDocumented(t *testing.T) { report(t, CheckExports(goFiles(t, 
 
 func TestLibrariesHaveTheSameFiles(t *testing.T) { report(t, CheckLibraryFiles(files(t))) }
 
+func TestLibrariesHaveTheSameHeadings(t *testing.T) { report(t, CheckHeadings(goFiles(t, files(t)))) }
+
+func TestKeysAreJoinedInOnePlace(t *testing.T) { report(t, CheckKeys(goFiles(t, files(t)))) }
+
 func TestFilesAreShort(t *testing.T) { report(t, CheckLength(goFiles(t, files(t)))) }
 
 func TestNothingSleeps(t *testing.T) { report(t, CheckSleep(goFiles(t, files(t)))) }

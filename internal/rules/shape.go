@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
+	"go/token"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -39,6 +41,30 @@ func CheckLibraryFiles(files []File) []string {
 			if p := library + "/" + name; exists[library] && !have[p] {
 				violations = append(violations, p+" is missing: all libraries have the same files, so that who knows one knows all")
 			}
+		}
+	}
+	return violations
+}
+
+// Headings are what every library's package comment speaks of, in this order.
+var Headings = []string{"Guarantees", "Failure", "Keys", "Fencing", "Comparison"}
+
+// CheckHeadings reports libraries whose doc.go has other headings, or has them
+// in another order.
+func CheckHeadings(files []GoFile) []string {
+	var violations []string
+	for _, f := range files {
+		if path.Base(f.Path) != "doc.go" || !slices.Contains(Libraries, f.Dir()) {
+			continue
+		}
+		var got []string
+		for line := range strings.Lines(f.Syntax.Doc.Text()) {
+			if h, ok := strings.CutPrefix(line, "# "); ok {
+				got = append(got, strings.TrimSpace(h))
+			}
+		}
+		if !slices.Equal(got, Headings) {
+			violations = append(violations, fmt.Sprintf("%s has the headings %q, want %q: users compare the libraries by them", f.Path, got, Headings))
 		}
 	}
 	return violations
@@ -115,6 +141,29 @@ func CheckInit(files []GoFile) []string {
 	return violations
 }
 
+// CheckKeys reports string literals that begin as Conclave's keys do, outside
+// internal/keyspace and tests.
+func CheckKeys(files []GoFile) []string {
+	var violations []string
+	for _, f := range files {
+		if f.Test() || f.Dir() == "internal/keyspace" {
+			continue
+		}
+		ast.Inspect(f.Syntax, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			if text, err := strconv.Unquote(lit.Value); err == nil && strings.HasPrefix(text, keyspaceRoot) {
+				violations = append(violations, f.Line(lit.Pos())+
+					": a key put together by hand: only internal/keyspace joins keys, so that no name reaches into another's")
+			}
+			return true
+		})
+	}
+	return violations
+}
+
 // The patterns are put together here, so that this file does not match itself.
 var machine = regexp.MustCompile(`(^|[^\w.~/-])/(` + strings.Join([]string{"root", "work", `home/\w+`, `Users/\w+`}, "|") + `)/` +
 	`|` + strings.Join([]string{"proxy.golang" + `\.org`, "registry.npmjs" + `\.org`, "deb.debian" + `\.org`, "files.pythonhosted" + `\.org`}, "|"))
@@ -132,6 +181,9 @@ func CheckMachine(files []File) []string {
 	}
 	return violations
 }
+
+// keyspaceRoot is spelled so that this file does not match itself.
+const keyspaceRoot = "/" + "conclave/"
 
 var modulePath = regexp.MustCompile(`(?m)^module (\S+)$`)
 
