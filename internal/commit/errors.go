@@ -41,8 +41,8 @@ func codeOf(err error) codes.Code {
 	return status.Code(err)
 }
 
-// classify wraps an error that leaves the outcome open as ErrUnknown.
-func classify(err error) error {
+// Classify wraps an error that leaves the outcome open as ErrUnknown.
+func Classify(err error) error {
 	if err == nil || definite(err) {
 		return err
 	}

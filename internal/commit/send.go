@@ -33,7 +33,7 @@ func (c *Committer) send(batch []*item) {
 			i.done(c.one(&i.txn))
 		}
 	default:
-		err = classify(err)
+		err = Classify(err)
 		for _, i := range batch {
 			i.done(Result{}, err)
 		}
@@ -43,7 +43,7 @@ func (c *Committer) send(batch []*item) {
 func (c *Committer) one(t *Txn) (Result, error) {
 	resp, err := c.commit(t.If, t.Then, t.Else)
 	if err != nil {
-		return Result{}, classify(err)
+		return Result{}, Classify(err)
 	}
 	return result(resp, resp.Header), nil
 }

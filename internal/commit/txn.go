@@ -32,7 +32,6 @@ func (r Result) Nested(i int) Result {
 	return Result{Succeeded: t.GetSucceeded(), Revision: r.Revision, Responses: t.GetResponses()}
 }
 
-
 // ops counts a transaction as etcd's checkTxnRequest does: the longest list at
 // each level, and below it the largest nested transaction.
 func ops(cmps int, branches ...[]clientv3.Op) int {

@@ -25,6 +25,8 @@ type Config struct {
 	Lease  clientv3.LeaseID
 	TTL    time.Duration
 	Log    *slog.Logger
+	// Gone is called when etcd says that the lease is gone. It must not block.
+	Gone func()
 }
 
 // An Engine serves the recipes of one session. It is safe for concurrent use.
@@ -34,17 +36,19 @@ type Engine struct {
 	lease  clientv3.LeaseID
 	ttl    time.Duration
 	log    *slog.Logger
+	gone   func()
 	prefix string // of acquisition ids: "<lease>-<nonce>"
 	count  atomic.Uint64
 
 	ctx  context.Context // of watches and background work
 	stop context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-	shared map[any]any
-	delays delays
+	mu      sync.Mutex
+	closing bool          // no new work from outside
+	active  int           // calls and goroutines that Close waits for
+	idle    chan struct{} // closed when none is active, while closing
+	shared  map[any]any
+	delays  delays
 }
 
 // New returns an engine. Close ends it.
@@ -57,6 +61,7 @@ func New(cfg Config) *Engine {
 		lease:     cfg.Lease,
 		ttl:       cfg.TTL,
 		log:       cfg.Log,
+		gone:      cfg.Gone,
 		prefix:    fmt.Sprintf("%016x-%s", uint64(cfg.Lease), hex.EncodeToString(nonce[:])),
 		shared:    make(map[any]any),
 	}
@@ -76,6 +81,19 @@ func (e *Engine) TTL() time.Duration { return e.ttl }
 // Log returns the session's logger.
 func (e *Engine) Log() *slog.Logger { return e.log }
 
+// LeaseGone asks etcd whether the lease is gone, and then ends the session. An
+// error counts as no.
+func (e *Engine) LeaseGone(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, e.ttl/3)
+	defer cancel()
+	resp, err := e.client.TimeToLive(ctx, e.lease)
+	if err != nil || resp.TTL > 0 {
+		return false
+	}
+	e.gone()
+	return true
+}
+
 // Context ends with the engine. It requires a leader, and all watches of the
 // engine derive from it, so that they share one stream.
 func (e *Engine) Context() context.Context { return e.ctx }
@@ -87,15 +105,38 @@ func (e *Engine) IDPrefix() string { return e.prefix }
 // NewID returns an id that no acquisition ever had.
 func (e *Engine) NewID() string { return e.prefix + strconv.FormatUint(e.count.Add(1), 36) }
 
-// Go runs f in a goroutine that Close waits for. It does nothing after Close.
-func (e *Engine) Go(f func(ctx context.Context)) bool {
+// Enter counts a call in, which Close then waits for; it must be followed by
+// Leave. It reports false, and counts nothing, once Close has begun.
+func (e *Engine) Enter() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed {
+	if e.closing {
 		return false
 	}
-	e.wg.Go(func() { f(e.ctx) })
+	e.active++
 	return true
+}
+
+// Leave counts out what Enter counted in.
+func (e *Engine) Leave() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.active--
+	if e.closing && e.active == 0 {
+		close(e.idle)
+	}
+}
+
+// Go runs f in a goroutine that Close waits for. The caller is itself counted
+// in, by Enter or Go. The ctx ends when Close stops waiting.
+func (e *Engine) Go(f func(ctx context.Context)) {
+	e.mu.Lock()
+	e.active++
+	e.mu.Unlock()
+	go func() {
+		defer e.Leave()
+		f(e.ctx)
+	}()
 }
 
 // Shared returns the value that the recipes of this session share under key,
@@ -134,13 +175,23 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 	}
 }
 
-// Close sends what was submitted until ctx ends, ends the watches, and waits
-// for the background work.
+// Close lets calls, background work and what was submitted end until ctx ends,
+// then cuts them short. It returns when all have ended; a second Close also.
 func (e *Engine) Close(ctx context.Context) {
-	e.Committer.Close(ctx)
 	e.mu.Lock()
-	e.closed = true
+	if !e.closing {
+		e.closing = true
+		e.idle = make(chan struct{})
+		if e.active == 0 {
+			close(e.idle)
+		}
+	}
 	e.mu.Unlock()
+	select {
+	case <-e.idle:
+	case <-ctx.Done():
+	}
+	e.Committer.Close(ctx)
 	e.stop()
-	e.wg.Wait()
+	<-e.idle
 }

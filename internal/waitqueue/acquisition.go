@@ -1,0 +1,143 @@
+package waitqueue
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+// An acquisition is one attempt to own, from the first request to the end of
+// the ownership. Its id is in all its keys and was never used before.
+type acquisition struct {
+	q      *Queue
+	req    *Request
+	id     string
+	rec    string // the record, the same bytes in every request
+	parts  []part // one for each name
+	line   *line  // the local line it stands in, if its mode has one
+	shadow clientv3.LeaseID
+	set    string // key of the set's record
+
+	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
+	entered   bool // its tickets are in line
+
+	start chan handed // what a local predecessor passes on
+
+	mu     sync.Mutex
+	seen   sightings
+	cut    context.CancelCauseFunc // ends the request under way when seen changes
+	signal chan struct{}           // something was seen
+}
+
+// A part is an acquisition's share of one name.
+type part struct {
+	n      *name
+	own    string // the grant key
+	ticket string
+	create int64      // the ticket's create revision; 0 before it is in line
+	view   permitView // on which the latest request was built
+}
+
+// sightings are what watches told and nobody has looked at yet.
+type sightings struct {
+	granted *mvccpb.KeyValue // own ticket, granted
+	gone    bool             // own ticket, deleted
+	look    bool             // the blocking key is gone, or a watch was lost
+}
+
+func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
+	a := &acquisition{q: q, req: req, id: q.e.NewID(), signal: make(chan struct{}, 1), start: make(chan handed, 1)}
+	b := bucketOf(req.Priority)
+	for _, n := range names {
+		a.parts = append(a.parts, part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
+	}
+	r := q.record
+	r.ID, r.Mode, r.Purpose, r.Permits = a.id, req.Mode, req.Purpose, req.Permits
+	r.Grace, r.Since = req.Grace.Milliseconds(), time.Now().UTC()
+	if req.Mode == Set {
+		a.set = a.parts[0].n.set(a.id)
+		r.Set = a.set
+	}
+	a.rec = mustJSON(r)
+	return a
+}
+
+// proof is the key whose revision is the token.
+func (a *acquisition) proof() string {
+	if a.req.Mode == Set {
+		return a.set
+	}
+	return a.parts[0].own
+}
+
+func (a *acquisition) bucket() bucket { return bucketOf(a.req.Priority) }
+
+// scope names what the transactions of a touch: transactions of one name never
+// share a batch.
+func (a *acquisition) scope() []string {
+	s := make([]string, len(a.parts))
+	for i, p := range a.parts {
+		s[i] = p.n.prefix
+	}
+	return s
+}
+
+func (a *acquisition) txn(cmps []clientv3.Cmp, then, otherwise []clientv3.Op) commit.Txn {
+	return commit.Txn{Scope: a.scope(), If: cmps, Then: then, Else: otherwise}
+}
+
+func (a *acquisition) lease() clientv3.OpOption { return clientv3.WithLease(a.q.e.Lease()) }
+
+// ticketValue is the value of a's tickets while they wait.
+func (a *acquisition) ticketValue() ticketValue {
+	return ticketValue{V: recordVersion, Record: json.RawMessage(a.rec), Mode: a.req.Mode,
+		Permits: a.req.Permits, Delay: int64(a.req.Delay), Shadow: int64(a.shadow)}
+}
+
+func (a *acquisition) putTicket(p *part) clientv3.Op {
+	return clientv3.OpPut(p.ticket, mustJSON(a.ticketValue()), a.lease())
+}
+
+func (a *acquisition) putVoid() clientv3.Op {
+	return clientv3.OpPut(a.parts[0].n.void(a.id), "", a.lease())
+}
+
+// see records what a watch told, and wakes whoever drives the acquisition.
+func (a *acquisition) see(f func(*sightings)) {
+	a.mu.Lock()
+	f(&a.seen)
+	cut, final := a.cut, a.seen.granted != nil || a.seen.gone
+	a.mu.Unlock()
+	if cut != nil && final {
+		cut(errSeen)
+	}
+	select {
+	case a.signal <- struct{}{}:
+	default:
+	}
+}
+
+// take returns what was seen since the last take.
+func (a *acquisition) take() sightings {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.seen
+	a.seen = sightings{}
+	return s
+}
+
+// onTicket is told of every event on one of a's tickets.
+func (a *acquisition) onTicket(ev *clientv3.Event) {
+	switch {
+	case ev.Type == mvccpb.DELETE:
+		a.see(func(s *sightings) { s.gone = true })
+	case ev.Kv.Version != waiting && a.req.Mode != Set:
+		a.see(func(s *sightings) { s.granted = ev.Kv })
+	}
+}

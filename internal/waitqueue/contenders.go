@@ -1,0 +1,89 @@
+package waitqueue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
+)
+
+// A Contender owns a name or waits for it.
+type Contender struct {
+	Name   string
+	Holds  bool
+	Token  int64 // of an owner
+	Record Record
+
+	key      string // grant, or ticket
+	revision int64  // of the key
+	lease    int64
+}
+
+// Contenders returns who owns and who waits, name by name in the order given,
+// owners first and then the line in order. It is one linearizable read.
+func (q *Queue) Contenders(ctx context.Context, names []string) ([]Contender, error) {
+	if err := (&Request{Names: names}).checkNames(); err != nil {
+		return nil, fmt.Errorf("%w: %w", core.ErrInvalid, err)
+	}
+	var ops []clientv3.Op
+	for _, named := range names {
+		k := q.keys(named)
+		ops = append(ops, get(k.owners()), get(k.reads()), get(k.line()))
+	}
+	resp, err := q.e.Client().Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	var all []Contender
+	for i, named := range names {
+		r := resp.Responses[3*i : 3*i+3]
+		line := r[2].GetResponseRange().Kvs
+		for _, kv := range append(r[0].GetResponseRange().Kvs, r[1].GetResponseRange().Kvs...) {
+			if string(kv.Key) != q.keys(named).limit() {
+				all = append(all, holder(named, kv, line))
+			}
+		}
+		all = append(all, waiters(named, line)...)
+	}
+	return all, nil
+}
+
+// holder reads a grant; the index of its token is in its ticket, if it has one.
+func holder(name string, kv *mvccpb.KeyValue, line []*mvccpb.KeyValue) Contender {
+	c := Contender{Name: name, Holds: true, Record: recordOf(kv), key: string(kv.Key), revision: kv.ModRevision, lease: kv.Lease}
+	index := 0
+	for _, t := range line {
+		var v ticketValue
+		if t.ModRevision == kv.ModRevision && json.Unmarshal(t.Value, &v) == nil && ticketRecord(v).ID == c.Record.ID {
+			index = v.Index
+		}
+	}
+	c.Token = kv.ModRevision<<tokenShift | int64(index)
+	return c
+}
+
+func waiters(name string, line []*mvccpb.KeyValue) []Contender {
+	var waiters []Contender
+	for _, kv := range line {
+		var v ticketValue
+		if kv.Version == waiting && json.Unmarshal(kv.Value, &v) == nil {
+			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, lease: kv.Lease})
+		}
+	}
+	slices.SortFunc(waiters, func(a, b Contender) int {
+		return cmp.Or(cmp.Compare(bucketPart(a.key), bucketPart(b.key)), cmp.Compare(a.revision, b.revision))
+	})
+	return waiters
+}
+
+func ticketRecord(v ticketValue) Record {
+	var r Record
+	_ = json.Unmarshal(v.Record, &r)
+	return r
+}

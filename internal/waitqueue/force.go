@@ -1,0 +1,141 @@
+package waitqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/watch"
+)
+
+// Force ends the ownership of all who own a name now: each is told first, has
+// its grace, and then loses the name, which passes to the first in line. It
+// returns the largest token that it revoked, or 0 if nobody owned the name.
+func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) {
+	if err := keyspace.CheckText("reason", reason, MaxPurpose); err != nil {
+		return 0, fmt.Errorf("%w: %w", core.ErrInvalid, err)
+	}
+	if !q.e.Enter() {
+		return 0, q.ended()
+	}
+	defer q.e.Leave()
+	contenders, err := q.Contenders(ctx, []string{named})
+	if err != nil {
+		return 0, err
+	}
+	var told []Contender
+	for _, c := range contenders {
+		if !c.Holds {
+			continue
+		}
+		stands, err := q.tell(ctx, c, reason)
+		if err != nil {
+			return 0, err
+		}
+		if stands {
+			told = append(told, c)
+		}
+	}
+	var largest int64
+	for _, c := range told {
+		if err := q.forceOut(ctx, c, reason); err != nil {
+			return 0, err
+		}
+		largest = max(largest, c.Token)
+	}
+	return largest, nil
+}
+
+// tell writes the notice, on the owner's lease, and reports whether the owner
+// still owned.
+func (q *Queue) tell(ctx context.Context, c Contender, reason string) (bool, error) {
+	value := mustJSON(notice{V: recordVersion, By: q.s.Owner(), Reason: reason})
+	resp, err := q.e.Client().Txn(ctx).If(unmodified(c.key, c.revision)).
+		Then(clientv3.OpPut(q.noticeFor(c), value, clientv3.WithLease(clientv3.LeaseID(c.lease)))).Commit()
+	if err != nil {
+		return false, commit.Classify(err)
+	}
+	return resp.Succeeded, nil
+}
+
+// noticeFor is where the owner looks for a notice: below its only or first name.
+func (q *Queue) noticeFor(c Contender) string {
+	k := q.keys(c.Name)
+	if prefix, _, ok := strings.Cut(c.Record.Set, setPart); ok && c.Record.Set != "" {
+		k = keys{prefix}
+	}
+	return k.notice(c.Record.ID)
+}
+
+// forceOut lets the owner's grace run and passes the name on.
+func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error {
+	grace := min(time.Duration(c.Record.Grace)*time.Millisecond, MaxGrace)
+	gone, err := q.goneWithin(ctx, c, grace)
+	if gone || err != nil {
+		return err
+	}
+	line, err := q.e.Client().Do(ctx, get(q.keys(c.Name).line()))
+	if err != nil {
+		return err
+	}
+	n := q.use(c.Name)
+	a := &acquisition{q: q, id: c.Record.ID, set: c.Record.Set, req: &Request{Names: []string{c.Name}, Mode: c.Record.Mode,
+		Permits: c.Record.Permits, Lost: func(err error) error { return err }}}
+	a.parts = []part{{n: n, own: c.key, ticket: n.ticket(bucketOf(0), c.Record.ID)}}
+	for _, kv := range line.Get().Kvs {
+		if strings.HasSuffix(string(kv.Key), "/"+c.Record.ID) {
+			a.parts[0].ticket = string(kv.Key)
+		}
+	}
+	t := &tenure{a: a, rev: c.revision}
+	p := t.newPass(nil)
+	p.force = &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}
+	p.parts[0].short = true
+	q.e.Enter()
+	p.advance(false)
+	select {
+	case <-p.finished:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
+	}
+	if errors.Is(p.err, core.ErrKeyDeleted) {
+		return nil // it went by itself
+	}
+	return p.err
+}
+
+// goneWithin waits for the owner to let go.
+func (q *Queue) goneWithin(ctx context.Context, c Contender, grace time.Duration) (bool, error) {
+	if grace <= 0 {
+		return false, nil
+	}
+	gone := make(chan struct{}, 1)
+	w, err := watch.Key(ctx, q.e.Client(), c.key, watch.Options{Revision: c.revision + 1, Streams: q.streams,
+		Event: func(*clientv3.Event) {
+			select {
+			case gone <- struct{}{}:
+			default:
+			}
+		}})
+	if err != nil {
+		return false, err
+	}
+	defer w.Close()
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-gone:
+		return true, nil
+	case <-t.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}

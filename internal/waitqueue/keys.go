@@ -1,0 +1,102 @@
+package waitqueue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/conclavehq/conclave/internal/keyspace"
+)
+
+// The kinds of keys below a name. Their order matters: everything that a free
+// name must not have lies in the two ranges [grant, line) and [read/, void), so
+// that a transaction over 30 names needs few comparisons.
+const (
+	grantPart  = "grant"   // the exclusive grant
+	holdPart   = "hold/"   // one grant of permits each
+	limitPart  = "limit"   // how many permits there are
+	linePart   = "line/"   // tickets, by bucket
+	noticePart = "notice/" // forced releases under way
+	readPart   = "read/"   // one shared grant each
+	setPart    = "set/"    // the record of a set of names
+	shadowPart = "shadow"  // outlives a dead owner by the lock delay
+	voidPart   = "void/"   // acquisitions that ended with an unknown outcome
+)
+
+// keys builds the keys of one name.
+type keys struct {
+	prefix string // "/conclave/<namespace>/<recipe>/<name>/"
+}
+
+func (k keys) grant() string           { return k.prefix + grantPart }
+func (k keys) limit() string           { return k.prefix + limitPart }
+func (k keys) shadow() string          { return k.prefix + shadowPart }
+func (k keys) read(id string) string   { return k.prefix + readPart + id }
+func (k keys) hold(id string) string   { return k.prefix + holdPart + id }
+func (k keys) void(id string) string   { return k.prefix + voidPart + id }
+func (k keys) set(id string) string    { return k.prefix + setPart + id }
+func (k keys) notice(id string) string { return k.prefix + noticePart + id }
+
+func (k keys) ticket(b bucket, id string) string {
+	return k.prefix + linePart + b.String() + "/" + id
+}
+
+func (k keys) line() span    { return prefixSpan(k.prefix + linePart) }
+func (k keys) reads() span   { return prefixSpan(k.prefix + readPart) }
+func (k keys) holds() span   { return prefixSpan(k.prefix + holdPart) }
+func (k keys) owners() span  { return span{k.grant(), k.prefix + "line"} }           // grant, holds, limit
+func (k keys) sharers() span { return span{k.prefix + readPart, k.prefix + "void"} } // reads, sets, shadow
+func (k keys) bucket(b bucket) span {
+	return prefixSpan(k.prefix + linePart + b.String() + "/")
+}
+
+// above is the part of the line that is more urgent than bucket b.
+func (k keys) above(b bucket) span {
+	return span{k.prefix + linePart, k.prefix + linePart + b.String() + "/"}
+}
+
+// own is the key that an owner in this mode holds.
+func (k keys) own(m Mode, id string) string {
+	switch m {
+	case Shared:
+		return k.read(id)
+	case Permits:
+		return k.hold(id)
+	default:
+		return k.grant()
+	}
+}
+
+// A span is a range of keys, its end excluded.
+type span struct{ from, end string }
+
+func prefixSpan(prefix string) span { return span{prefix, keyspace.End(prefix)} }
+
+// A bucket orders tickets by priority: the more urgent, the smaller.
+type bucket uint8
+
+// The limits of a priority. A larger one goes first.
+const (
+	MinPriority = -128
+	MaxPriority = 127
+)
+
+func bucketOf(priority int) bucket { return bucket(MaxPriority - priority) }
+
+func (b bucket) String() string { return fmt.Sprintf("%02x", uint8(b)) }
+
+// ticketID splits a ticket's key, without the line's prefix, into bucket and id.
+func (k keys) ticketID(key string) (bucket, string, error) {
+	rest, ok := strings.CutPrefix(key, k.prefix+linePart)
+	b, id, ok2 := strings.Cut(rest, "/")
+	n, err := strconv.ParseUint(b, 16, 8)
+	if !ok || !ok2 || err != nil || len(b) != 2 {
+		return 0, "", fmt.Errorf("%q is not a ticket", key)
+	}
+	return bucket(n), id, nil
+}
+
+// bucketPart is a ticket's key without the id: it orders tickets by urgency.
+func bucketPart(ticket string) string {
+	return ticket[:strings.LastIndexByte(ticket, '/')+1]
+}

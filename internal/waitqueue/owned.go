@@ -1,0 +1,157 @@
+package waitqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/clock"
+	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/ownership"
+)
+
+// An Owned is one ownership, from the grant to its end.
+type Owned struct {
+	q     *Queue
+	a     *acquisition
+	t     *tenure
+	token int64
+	since clock.Stamp
+	ctx   *ownership.Context
+	stop  []func() bool
+
+	mu    sync.Mutex // held while the ownership is let go
+	ended bool
+	err   error // of the release
+}
+
+type ownedKey struct{}
+
+// OwnedFrom returns the ownership whose context ctx derives from, or nil.
+func OwnedFrom(ctx context.Context) *Owned {
+	o, _ := ctx.Value(ownedKey{}).(*Owned)
+	return o
+}
+
+// newOwned makes a the tenure's present owner.
+func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
+	o := &Owned{q: a.q, a: a, t: t, token: t.token(), since: clock.Now()}
+	base := context.WithValue(ownership.WithToken(ctx, o.token), ownedKey{}, o)
+	o.ctx = ownership.NewContext(base, o.lapsed)
+	o.stop = append(o.stop, context.AfterFunc(a.q.s.Context(), func() { _ = o.ctx.Check() }))
+	if d := a.req.MaxHold; d > 0 {
+		timer := time.AfterFunc(d, func() { o.overdue() })
+		o.stop = append(o.stop, timer.Stop)
+	}
+	if a.line != nil {
+		a.line.owned(a.q.record)
+	}
+	t.begin(o)
+	return o
+}
+
+// lapsed is the context's look at the clock.
+func (o *Owned) lapsed() error {
+	if err := o.q.s.Context().Err(); err != nil {
+		return o.a.req.Lost(o.q.ended())
+	}
+	if d := o.a.req.MaxHold; d > 0 && clock.Since(o.since) >= d {
+		return o.a.req.Lost(fmt.Errorf("%w: held for longer than %v", core.ErrRevoked, d))
+	}
+	return nil
+}
+
+// overdue ends an ownership that lasted as long as it may, and passes the name on.
+func (o *Owned) overdue() {
+	_ = o.ctx.Check()
+	_ = o.Release()
+}
+
+func (o *Owned) lose(cause error) { o.ctx.End(o.a.req.Lost(cause)) }
+
+// Context ends when the ownership ends.
+func (o *Owned) Context() context.Context { return o.ctx }
+
+// Token returns the fencing token.
+func (o *Owned) Token() core.Token { return core.Token(o.token) }
+
+// IsOwner holds in etcd as long as the ownership stands.
+func (o *Owned) IsOwner() clientv3.Cmp { return o.t.isOwner() }
+
+// Names returns the names owned.
+func (o *Owned) Names() []string { return o.a.req.Names }
+
+// Mode returns how they are owned.
+func (o *Owned) Mode() Mode { return o.a.req.Mode }
+
+// Session tells whether the ownership is one of s.
+func (o *Owned) Session(s *core.Session) bool { return o.q.s == s }
+
+// Release ends the ownership. It returns nil if the ownership ended with it, an
+// error made by Request.Lost if it had ended before, and core.ErrUnknownOutcome
+// if etcd did not answer for a TTL. Only the first call acts; all return the same.
+func (o *Owned) Release() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ended {
+		cause := o.ctx.Check()
+		o.end()
+		o.err = o.release(cause)
+	}
+	return o.err
+}
+
+// end ends the context and its timers. It is called with the lock held.
+func (o *Owned) end() {
+	o.ended = true
+	o.ctx.End(core.ErrReleased)
+	for _, stop := range o.stop {
+		stop()
+	}
+}
+
+func (o *Owned) release(lost error) error {
+	if lost == nil && o.t.passLocally(o) {
+		return nil
+	}
+	p := o.t.startPass(o)
+	if o.a.req.Deferred && lost == nil {
+		return nil
+	}
+	<-p.finished
+	if lost != nil {
+		return lost
+	}
+	return p.err
+}
+
+// Commit runs ops in one transaction that carries IsOwner. Without the
+// ownership it returns an error made by Request.Lost, and changes nothing.
+func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	if o.ctx.Err() != nil {
+		return nil, o.lostNow()
+	}
+	resp, err := o.q.e.Client().Txn(ctx).If(o.IsOwner()).Then(ops...).Commit()
+	if err != nil {
+		return nil, commit.Classify(err)
+	}
+	if !resp.Succeeded {
+		o.t.lost(nil)
+		return nil, o.a.req.Lost(core.ErrKeyDeleted)
+	}
+	return resp, nil
+}
+
+// lostNow is the error of a verb on an ownership that has ended.
+func (o *Owned) lostNow() error {
+	cause := context.Cause(o.ctx)
+	if errors.Is(cause, core.ErrReleased) {
+		return o.a.req.Lost(cause)
+	}
+	return cause
+}

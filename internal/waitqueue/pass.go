@@ -1,0 +1,188 @@
+package waitqueue
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/clock"
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+// hintCount is how many waiting tickets an owner is told of: a read of the line
+// serves as many handovers.
+const hintCount = 8
+
+// A pass lets a tenure go: it hands the names over, or frees them. It is sent
+// until its outcome is known; the grant's revision guards it, so that a late
+// copy of it does nothing.
+type pass struct {
+	t     *tenure
+	owner *Owned // nil when the acquisition was given up
+	force *Prev  // how it is ended from outside, or nil
+	parts []passPart
+
+	next   *acquisition // the local successor, chosen when the first request is built
+	inLine bool         // next's ticket is put when somebody else is served first
+	chosen bool
+
+	unsure   bool  // an earlier request has an unknown outcome
+	freed    bool  // nobody else waited: next owns at rev
+	handed   bool  // somebody else was served: next's ticket was put at rev
+	rev      int64 // of the request that did it
+	begun    clock.Stamp
+	pause    time.Duration
+	err      error
+	finished chan struct{}
+}
+
+// A passPart is the pass of one name.
+type passPart struct {
+	p     *part
+	hints []hint
+	short bool    // the hints do not tell who is first: read the line
+	plan  []level // of the request under way
+	done  bool
+}
+
+// startPass begins to let the tenure go. The engine waits for its end.
+func (t *tenure) startPass(owner *Owned) *pass {
+	t.finish()
+	p := t.newPass(owner)
+	if l := t.a.line; l != nil {
+		l.release()
+	}
+	if !t.a.q.e.Enter() { // the session has ended, and takes the keys with it
+		p.conclude(t.a.req.Lost(t.a.q.ended()))
+		return p
+	}
+	p.submit()
+	return p
+}
+
+func (t *tenure) newPass(owner *Owned) *pass {
+	p := &pass{t: t, owner: owner, begun: clock.Now(), pause: 10 * time.Millisecond,
+		finished: make(chan struct{})}
+	for i := range t.a.parts {
+		p.parts = append(p.parts, passPart{p: &t.a.parts[i], hints: t.hints})
+	}
+	return p
+}
+
+func (p *pass) submit() { p.t.a.q.e.Submit(p.t.a.scope(), p.build, p.answered) }
+
+// answered is told of the request's outcome.
+func (p *pass) answered(r commit.Result, err error) {
+	q := p.t.a.q
+	switch {
+	case err == nil:
+		p.rev = r.Revision
+		p.advance(p.read(r))
+		return
+	case q.s.Context().Err() != nil && (p.expired() || !errors.Is(err, commit.ErrUnknown)):
+		p.conclude(p.t.a.req.Lost(q.ended()))
+	case !errors.Is(err, commit.ErrUnknown), clock.Since(p.begun) > q.e.TTL(), q.e.Context().Err() != nil:
+		p.conclude(err)
+	default:
+		p.unsure = true
+		p.pause = min(2*p.pause, time.Second)
+		time.AfterFunc(p.pause/2+rand.N(p.pause/2), p.submit)
+		return
+	}
+	q.e.Leave()
+}
+
+func (p *pass) expired() bool { return errors.Is(p.t.a.q.ended(), core.ErrSessionExpired) }
+
+// advance goes on after a reply: it ends the pass, or sends it again with what
+// the reply told of the line, or with what only a read can tell.
+func (p *pass) advance(done bool) {
+	e := p.t.a.q.e
+	if done {
+		p.conclude(p.err)
+		e.Leave()
+		return
+	}
+	if !p.needsRead() {
+		p.submit()
+		return
+	}
+	e.Go(func(ctx context.Context) {
+		for i := range p.parts {
+			p.parts[i].readLine(ctx, e.Client())
+		}
+		p.submit()
+	})
+}
+
+// conclude ends the pass, and gives the local successor what it is due.
+func (p *pass) conclude(err error) {
+	p.err = err
+	t := p.t
+	if t.a.req.Mode == Permits && p.force == nil && (p.freed || p.handed) {
+		t.a.parts[0].n.gave(t.a.req.Permits)
+	}
+	t.a.forget()
+	if p.owner != nil && p.owner.a != t.a {
+		p.owner.a.done()
+	}
+	if l := t.a.line; l != nil {
+		p.succession(l)
+	}
+	close(p.finished)
+}
+
+// succession lets the next of the local line have its turn.
+func (p *pass) succession(l *line) {
+	switch {
+	case p.next == nil:
+		l.advance()
+	case p.freed:
+		l.succeed(p.next, handed{tenure: p.next.tenureAt(p.rev)})
+	case p.handed && p.inLine:
+		l.succeed(p.next, handed{create: p.rev})
+	default:
+		l.succeed(p.next, handed{unsure: p.unsure})
+	}
+}
+
+// read reads the reply of a request, and reports whether nothing is left to do.
+func (p *pass) read(r commit.Result) bool {
+	at := len(p.setOps())
+	all := true
+	for i := range p.parts {
+		part := &p.parts[i]
+		if part.done {
+			continue
+		}
+		branch := r
+		if len(p.parts) > 1 {
+			branch = r.Nested(at)
+			at++
+		}
+		if branch.Succeeded {
+			part.done = p.readPart(part, branch)
+		} else {
+			p.notOwner(branch)
+			part.done = true
+		}
+		all = all && part.done
+	}
+	return all
+}
+
+// notOwner reads why a name was not ours to pass any more.
+func (p *pass) notOwner(r commit.Result) {
+	cause := core.ErrKeyDeleted
+	prev := recordOf(kv(r, 0)).Prev
+	forced := prev != nil && prev.ID == p.t.a.id && prev.Cause == causeForced
+	if forced {
+		cause = core.ErrRevoked
+	}
+	if p.unsure && !forced {
+		return // an earlier request of this pass did it
+	}
+	p.err = p.t.a.req.Lost(cause)
+}

@@ -1,0 +1,167 @@
+package waitqueue
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/engine"
+	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/watch"
+)
+
+// A Queue is one recipe's names as one session sees them. All users of a
+// session share it, so that it is where goroutines of one session meet.
+type Queue struct {
+	s       *core.Session
+	e       *engine.Engine
+	recipe  string
+	record  Record // what all records of the session have in common
+	streams *watch.Streams
+
+	mu    sync.Mutex
+	names map[string]*name
+}
+
+type queueKey struct{ recipe string }
+
+// For returns the session's queue of a recipe, the first part of whose keys is
+// the recipe's name.
+func For(s *core.Session, recipe string) *Queue {
+	return s.Engine().Shared(queueKey{recipe}, func() any {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		return &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
+			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
+			streams: new(watch.Streams)}
+	}).(*Queue)
+}
+
+func (q *Queue) keys(n string) keys {
+	return keys{keyspace.Prefix(q.s.Namespace(), q.recipe, n)}
+}
+
+// use returns the session's part of a name; every use is followed by a drop.
+func (q *Queue) use(named string) *name {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.names[named]
+	if n == nil {
+		n = &name{keys: q.keys(named), name: named, q: q, tickets: make(map[string]*acquisition),
+			watches: make(map[bucket]*ownWatch), lines: make(map[bucket]*line)}
+		q.names[named] = n
+	}
+	n.users++
+	if n.dropped != nil {
+		n.dropped.Stop()
+		n.dropped = nil
+	}
+	return n
+}
+
+func (q *Queue) drop(n *name) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n.users--
+	if n.users > 0 {
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(linger, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if n.dropped == t {
+			delete(q.names, n.name)
+			n.close()
+		}
+	})
+	n.dropped = t
+}
+
+// Acquire waits until what the request names is owned, until ctx ends, or until
+// the session does. An error wraps ctx.Err() in the second case, and is then
+// returned within about a second, the ticket gone or on its way out.
+func (q *Queue) Acquire(ctx context.Context, r *Request) (*Owned, error) {
+	return q.acquire(ctx, r, (*acquisition).wait)
+}
+
+// TryAcquire owns at once or returns a *HeldError. It then wrote nothing.
+func (q *Queue) TryAcquire(ctx context.Context, r *Request) (*Owned, error) {
+	return q.acquire(ctx, r, (*acquisition).try)
+}
+
+func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, context.Context) (*Owned, error)) (*Owned, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	if !q.e.Enter() {
+		return nil, q.ended()
+	}
+	defer q.e.Leave()
+	ctx, cancel := q.untilSessionEnds(ctx)
+	defer cancel()
+	if err := context.Cause(ctx); err != nil {
+		return nil, waitError(ctx)
+	}
+	names := make([]*name, len(r.Names))
+	for i, named := range r.Names {
+		names[i] = q.use(named)
+	}
+	a := q.newAcquisition(r, names)
+	if err := a.grantShadow(ctx); err != nil {
+		a.done()
+		return nil, err
+	}
+	return how(a, ctx)
+}
+
+// done is called once, when the acquisition has ended for good.
+func (a *acquisition) done() {
+	for i := range a.parts {
+		a.q.drop(a.parts[i].n)
+	}
+}
+
+func (a *acquisition) grantShadow(ctx context.Context) (err error) {
+	if a.req.Delay > 0 {
+		a.shadow, err = a.q.e.DelayLease(ctx, a.req.Delay)
+	}
+	return err
+}
+
+// untilSessionEnds returns a ctx that ends with the session too, with its cause.
+func (q *Queue) untilSessionEnds(ctx context.Context) (context.Context, func()) {
+	both, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(q.s.Context(), func() { cancel(q.ended()) })
+	return both, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// ended returns why the session ended.
+func (q *Queue) ended() error {
+	if err := context.Cause(q.s.Context()); err != nil {
+		return err
+	}
+	return core.ErrSessionClosed
+}
+
+// waitError says why a wait ended: by the session, or by the caller's ctx,
+// whose Err and cause are both in it.
+func waitError(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if isSessionEnd(cause) || errors.Is(cause, ctx.Err()) {
+		return cause
+	}
+	return errors.Join(ctx.Err(), cause)
+}
+
+func isSessionEnd(err error) bool {
+	return errors.Is(err, core.ErrSessionExpired) || errors.Is(err, core.ErrSessionClosed)
+}

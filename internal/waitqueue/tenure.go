@@ -1,0 +1,236 @@
+package waitqueue
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/clock"
+	"github.com/conclavehq/conclave/internal/watch"
+)
+
+// tokenShift leaves room in a token for the index of a grant among those that
+// share its revision, or among the owners of one local handover.
+const tokenShift = 16
+
+// A tenure is the ownership as etcd knows it: one grant per name, all written
+// at one revision. Usually it has one owner; with local handover several
+// goroutines of the session own in turn during one tenure.
+type tenure struct {
+	a      *acquisition // whose keys stand in etcd
+	rev    int64
+	index  int64 // of the present owner
+	inLine bool  // tickets stand in line, granted
+	hints  []hint
+	local  int         // owners so far
+	since  clock.Stamp // of the first one
+
+	mu      sync.Mutex
+	owner   *Owned
+	late    *time.Timer
+	watches []*watch.Watch
+	over    bool
+}
+
+// tenureAt is the tenure of grants written at rev.
+func (a *acquisition) tenureAt(rev int64) *tenure {
+	if a.req.Mode == Permits {
+		a.parts[0].n.took(a.req, rev)
+	}
+	return &tenure{a: a, rev: rev, since: clock.Now(), inLine: a.entered}
+}
+
+// ticketed notes that the tenure's tickets stand in line.
+func (t *tenure) ticketed() { t.inLine = true }
+
+// tenureOf is the tenure that a's granted ticket tells of.
+func (a *acquisition) tenureOf(ticket *mvccpb.KeyValue) *tenure {
+	var v ticketValue
+	_ = json.Unmarshal(ticket.Value, &v) // unreadable hints are only a read more
+	a.parts[0].create, a.entered = ticket.CreateRevision, true
+	t := &tenure{a: a, rev: ticket.ModRevision, index: int64(v.Index), hints: v.Hints, since: clock.Now(), inLine: true}
+	return t
+}
+
+func (t *tenure) token() int64 { return t.rev<<tokenShift | t.index }
+
+func (t *tenure) isOwner() clientv3.Cmp { return unmodified(t.a.proof(), t.rev) }
+
+// begin makes o the owner. The grant is watched late: most ownerships end
+// before, and a watch from the grant's revision on misses nothing.
+func (t *tenure) begin(o *Owned) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.owner = o
+	t.local++
+	if t.late == nil && !t.over {
+		t.late = time.AfterFunc(firstLook, t.watch)
+	}
+}
+
+// watch watches the grants and the notice of a forced release.
+func (t *tenure) watch() {
+	e := t.a.q.e
+	if !e.Enter() {
+		return
+	}
+	defer e.Leave()
+	keys := []string{t.noticeKey()}
+	for i := range t.a.parts {
+		keys = append(keys, t.a.parts[i].own)
+	}
+	if t.a.req.Mode == Set {
+		keys = append(keys, t.a.set)
+	}
+	for _, key := range keys {
+		w, err := watch.Key(e.Context(), e.Client(), key, watch.Options{
+			Revision: t.rev + 1, Streams: t.a.q.streams, Event: t.onEvent, Lost: func(error) { t.rewatch() },
+		})
+		if err != nil {
+			t.rewatch()
+			return
+		}
+		if !t.keep(w) {
+			w.Stop()
+			return
+		}
+	}
+}
+
+func (t *tenure) keep(w *watch.Watch) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.watches = append(t.watches, w)
+	}
+	return !t.over
+}
+
+// rewatch looks at the state and watches again, since a lost watch tells
+// nothing. If even the revision of the grant was compacted, the look decides.
+func (t *tenure) rewatch() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.watches {
+		w.Stop()
+	}
+	t.watches = nil
+	if !t.over {
+		t.late = time.AfterFunc(firstLook, t.lookAndWatch)
+	}
+}
+
+func (t *tenure) lookAndWatch() {
+	e := t.a.q.e
+	if !e.Enter() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.Context(), e.TTL()/3)
+	resp, err := e.Client().Get(ctx, t.a.proof())
+	cancel()
+	e.Leave()
+	switch {
+	case err != nil:
+		t.rewatch()
+	case len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision != t.rev:
+		t.lost(nil)
+	default:
+		t.watch()
+	}
+}
+
+func (t *tenure) noticeKey() string { return t.a.parts[0].n.notice(t.a.id) }
+
+// onEvent is told of every event on the grants and the notice.
+func (t *tenure) onEvent(ev *clientv3.Event) {
+	switch {
+	case string(ev.Kv.Key) == t.noticeKey():
+		if ev.Type == mvccpb.PUT {
+			t.revoke(noticeOf(ev.Kv).error())
+		}
+	case ev.Kv.ModRevision > t.rev:
+		t.lost(ev.Kv)
+	}
+}
+
+// revoke ends the owner's context; the grant stands until the owner lets go, or
+// whoever forces it out has waited long enough.
+func (t *tenure) revoke(cause error) {
+	t.mu.Lock()
+	o := t.owner
+	t.mu.Unlock()
+	if o != nil {
+		o.lose(cause)
+	}
+}
+
+// clear takes away what is left of a tenure whose grant is gone: others may
+// wait for its ticket, or for the other names of a set.
+func (t *tenure) clear() {
+	t.mu.Lock()
+	o := t.owner
+	t.mu.Unlock()
+	if o != nil {
+		_ = o.Release() // the owner gets the same error
+	}
+}
+
+// lost ends the owner after its grant went: by force if a notice or the next
+// owner's record says so, else by a hand in the keys.
+func (t *tenure) lost(successor *mvccpb.KeyValue) {
+	e := t.a.q.e
+	if !e.Enter() {
+		return
+	}
+	defer e.Leave()
+	e.Go(func(ctx context.Context) {
+		t.mu.Lock()
+		over := t.over
+		t.mu.Unlock()
+		if over {
+			return // it was let go here
+		}
+		if successor == nil || len(successor.Value) == 0 {
+			if e.LeaseGone(ctx) {
+				return // the session ends the owner
+			}
+		}
+		cause := core.ErrKeyDeleted
+		resp, err := e.Client().Get(ctx, t.noticeKey())
+		if err == nil && len(resp.Kvs) > 0 {
+			cause = noticeOf(resp.Kvs[0]).error()
+		} else if p := recordOf(successor).Prev; p != nil && p.Cause == causeForced {
+			cause = core.ErrRevoked
+		}
+		t.revoke(cause)
+		t.clear()
+	})
+}
+
+// finish ends the watches; nothing that they tell counts any more.
+func (t *tenure) finish() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+	if t.late != nil {
+		t.late.Stop()
+	}
+	for _, w := range t.watches {
+		w.Stop()
+	}
+	t.watches = nil
+}
+
+// letGo ends a tenure that has no owner.
+func (t *tenure) letGo(ctx context.Context) {
+	p := t.startPass(nil)
+	select {
+	case <-p.finished:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,153 @@
+package waitqueue
+
+import (
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+// free takes the names' views, and holds when a's names can be taken at once: nobody owns what it wants,
+// and nobody waits before it.
+func (a *acquisition) free() []clientv3.Cmp {
+	var cmps []clientv3.Cmp
+	for i := range a.parts {
+		p, n := &a.parts[i], a.parts[i].n
+		p.view = n.sees()
+		switch {
+		case a.req.Mode == Permits:
+			cmps = append(cmps, p.freePermits(a.req)...)
+		case p.view.stale():
+			cmps = append(cmps, p.freeStale()...)
+		case a.req.Mode == Shared:
+			cmps = append(cmps, absent(n.grant()), absent(n.limit()), absent(n.shadow()), idle(n.line()))
+		default:
+			cmps = append(cmps, absentIn(n.owners()), absentIn(n.sharers()), idle(n.line()))
+		}
+	}
+	return cmps
+}
+
+// grant writes a's grants with the record rec.
+func (a *acquisition) grant(rec string) []clientv3.Op {
+	var ops []clientv3.Op
+	for i := range a.parts {
+		p := &a.parts[i]
+		ops = append(ops, clientv3.OpPut(p.own, rec, a.lease()))
+		if a.shadow != 0 {
+			ops = append(ops, clientv3.OpPut(p.n.shadow(), a.shadowValue(), clientv3.WithLease(a.shadow)))
+		}
+	}
+	if a.req.Mode == Set {
+		ops = append(ops, clientv3.OpPut(a.set, a.rec, a.lease()))
+	}
+	return ops
+}
+
+func (a *acquisition) shadowValue() string { return shadowValue(a.id, a.req.Delay) }
+
+// takeFree writes a's grants on free names, and with them what permits need.
+func (a *acquisition) takeFree() []clientv3.Op {
+	ops := a.grant(a.rec)
+	for i := range a.parts {
+		ops = append(ops, a.parts[i].limitOps(a.req)...)
+	}
+	return ops
+}
+
+// tryTxn takes the names if they are free, and writes nothing if not.
+func (a *acquisition) tryTxn() commit.Txn {
+	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
+	var otherwise []clientv3.Op
+	for i := range a.parts {
+		otherwise = append(otherwise, get(a.parts[i].n.owners()))
+	}
+	return a.txn(cmps, a.takeFree(), otherwise)
+}
+
+// enterTxn takes the names if they are free, else puts the tickets in line.
+// Every attempt carries all guards, the first one too: a late copy must not
+// overwrite a ticket, which would read as granted. Its branches, in order:
+// taken; taken by an earlier attempt; in line; in line by an earlier attempt.
+func (a *acquisition) enterTxn() commit.Txn {
+	free := a.free()
+	var fresh []clientv3.Cmp
+	var puts, gets []clientv3.Op
+	for i := range a.parts {
+		p := &a.parts[i]
+		fresh = append(fresh, absent(p.ticket))
+		puts = append(puts, a.putTicket(p))
+		gets = append(gets, clientv3.OpGet(p.ticket))
+	}
+	// One name decides for a set: its tickets come and go together, and so
+	// many comparisons would pass the server's limit.
+	fresh = append(fresh[:1:1], a.parts[0].limitGuard(a.req))
+	for i := range a.parts[1:] {
+		fresh = append(fresh, absent(a.parts[i+1].n.limit()))
+	}
+	mine := []clientv3.Cmp{clientv3.Compare(clientv3.Value(a.proof()), "=", a.rec)}
+	inLine := nested(fresh, puts, gets)
+	earlier := nested(mine, []clientv3.Op{clientv3.OpGet(a.proof())}, []clientv3.Op{inLine})
+	branch := earlier
+	if free != nil {
+		branch = nested(free, a.takeFree(), []clientv3.Op{earlier})
+	} else {
+		branch = nested([]clientv3.Cmp{never(a.proof())}, nil, []clientv3.Op{earlier})
+	}
+	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
+}
+
+// never is a comparison that no key passes: revisions are not negative.
+func never(key string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(key), "<", 0)
+}
+
+// claimTxn takes the names for the tickets that a look found first and free.
+func (a *acquisition) claimTxn(v *sight) commit.Txn {
+	var cmps []clientv3.Cmp
+	then := a.grant(handedOver([]byte(a.rec), nil, time.Now()))
+	value := a.ticketValue()
+	value.Granted = true
+	for i := range a.parts {
+		p := &a.parts[i]
+		n := p.n
+		cmps = append(cmps, unmodified(p.ticket, p.create))
+		switch a.req.Mode {
+		case Shared:
+			cmps = append(cmps, absent(n.grant()), absent(n.shadow()), noneNewer(n.above(a.bucket()), v.rev))
+		case Permits:
+			cmps = append(cmps, noneNewer(n.holds(), v.rev), absent(n.grant()), idle(n.above(a.bucket())))
+		default:
+			cmps = append(cmps, absentIn(n.owners()), absentIn(n.sharers()), idle(n.above(a.bucket())))
+		}
+		then = append(then, clientv3.OpPut(p.ticket, mustJSON(value), a.lease()))
+	}
+	return a.txn(cmps, then, nil)
+}
+
+// cancelTxn takes the tickets out of the line unless they were granted.
+func (a *acquisition) cancelTxn() commit.Txn {
+	cmp := unmodified(a.parts[0].ticket, a.parts[0].create)
+	if a.req.Mode == Set {
+		cmp = absent(a.set)
+	}
+	var then []clientv3.Op
+	for i := range a.parts {
+		then = append(then, clientv3.OpDelete(a.parts[i].ticket))
+	}
+	if a.uncertain {
+		then = append(then, a.putVoid())
+	}
+	return a.txn([]clientv3.Cmp{cmp}, then, a.getOwn())
+}
+
+// voidTxn makes every request of a that may still be applied fail.
+func (a *acquisition) voidTxn() commit.Txn {
+	return a.txn(nil, append(a.getOwn(), a.putVoid()), nil)
+}
+
+// getOwn reads whether a waits or owns.
+func (a *acquisition) getOwn() []clientv3.Op {
+	return []clientv3.Op{clientv3.OpGet(a.parts[0].ticket), clientv3.OpGet(a.proof())}
+}

@@ -1,0 +1,337 @@
+package waitqueue
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+// levels is how many hints one request tries in turn; more would only cost
+// bytes. maxBatch bounds how many sharers one request grants; the rest claim
+// for themselves.
+const (
+	levels   = 2
+	maxBatch = 48
+)
+
+// A level is one way to let a name go. A request nests them: if the guards of
+// one fail, the next one is tried.
+type level struct {
+	cmps []clientv3.Cmp
+	ops  []clientv3.Op
+}
+
+// build makes the request. The committer calls it when it forms the batch, so
+// that a release that was queued still finds who came meanwhile.
+func (p *pass) build() commit.Txn {
+	p.choose()
+	if len(p.parts) == 1 {
+		cmps, then, otherwise := p.passOps(&p.parts[0])
+		return p.t.a.txn(cmps, then, otherwise)
+	}
+	ops := p.setOps()
+	for i := range p.parts {
+		if !p.parts[i].done {
+			ops = append(ops, nested(p.passOps(&p.parts[i])))
+		}
+	}
+	return p.t.a.txn(nil, ops, nil)
+}
+
+// setOps are the operations of a set's pass that concern no single name.
+func (p *pass) setOps() []clientv3.Op {
+	if p.t.a.req.Mode != Set || len(p.parts) == 1 {
+		return nil
+	}
+	ops := []clientv3.Op{clientv3.OpDelete(p.t.a.set)}
+	if p.t.a.uncertain {
+		ops = append(ops, p.t.a.putVoid())
+	}
+	return ops
+}
+
+// choose takes the local successor from the line, once. From then on its
+// record is final: it is how a lost reply is recognised.
+func (p *pass) choose() {
+	if p.chosen || p.t.a.line == nil {
+		return
+	}
+	p.chosen = true
+	p.next = p.t.a.line.next()
+	if p.next == nil {
+		return
+	}
+	n := p.next.parts[0].n
+	p.next.rec = handedOver([]byte(p.next.rec), p.prev(), time.Now())
+	p.inLine = n.watched(p.next.bucket())
+	if p.inLine {
+		n.expect(p.next, p.next.parts[0].ticket)
+	}
+}
+
+// prev is what the next owner's record says of this one.
+func (p *pass) prev() *Prev {
+	if p.force != nil {
+		return p.force
+	}
+	return &Prev{ID: p.t.a.id, Token: p.t.token(), Cause: causeReleased}
+}
+
+// passOps is the pass of one name.
+func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv3.Op) {
+	a := p.t.a
+	chain := p.chain(p.plan(part), part)
+	if a.req.Mode == Shared {
+		// Only the last sharer hands over.
+		before, after := around(part.p.n.reads(), part.p.own)
+		chain = []clientv3.Op{nested([]clientv3.Cmp{absentIn(before), absentIn(after)}, chain, p.leave(part, nil))}
+	}
+	// If the grant is not ours any more, the ticket is of no use to anybody.
+	otherwise := []clientv3.Op{clientv3.OpGet(part.p.n.grant()), clientv3.OpDelete(part.p.ticket)}
+	if a.uncertain {
+		otherwise = append(otherwise, a.putVoid())
+	}
+	return []clientv3.Cmp{unmodified(part.p.own, p.t.rev)}, chain, otherwise
+}
+
+// around splits s at key.
+func around(s span, key string) (before, after span) {
+	return span{s.from, key}, span{key + "\x00", s.end}
+}
+
+// plan decides how to let a name go, by what is known of its line.
+func (p *pass) plan(part *passPart) []level {
+	part.plan = nil
+	for i := 0; i < len(part.hints) && i < levels; i++ {
+		l, last := p.levelFor(part, part.hints[i:])
+		part.plan = append(part.plan, l)
+		if last {
+			break
+		}
+	}
+	return part.plan
+}
+
+// levelFor serves the first of the hints; last says that no other level may follow.
+func (p *pass) levelFor(part *passPart, hints []hint) (l level, last bool) {
+	h := hints[0]
+	b, _, err := part.p.n.ticketID(h.Key)
+	if err != nil {
+		return level{cmps: []clientv3.Cmp{never(h.Key)}}, false
+	}
+	first := idle(part.p.n.above(b))
+	stands := unmodified(h.Key, h.Create)
+	switch h.Mode {
+	case Exclusive:
+		return level{[]clientv3.Cmp{stands, first}, p.handOver(part, h, hints[1:])}, false
+	case Shared, Permits:
+		if batch := p.batch(hints, b, part); len(batch) > 0 {
+			return level{[]clientv3.Cmp{first}, p.share(part, batch)}, true
+		}
+	}
+	// A set takes its names itself, all at once; permits that do not fit yet
+	// wait for more. Either holds the head of the line.
+	return level{[]clientv3.Cmp{stands, first}, p.withNext(p.leave(part, nil))}, false
+}
+
+// batch returns the hints that can own together from now on: sharers, or
+// permits that fit into those given back. It never leaves one out between.
+func (p *pass) batch(hints []hint, b bucket, part *passPart) []hint {
+	room := p.t.a.req.Permits
+	for i, h := range hints {
+		hb, _, err := part.p.n.ticketID(h.Key)
+		same := err == nil && hb == b && h.Mode == hints[0].Mode
+		if h.Mode == Permits {
+			room -= h.ticketValue.Permits
+			same = same && room >= 0
+		}
+		if !same || i == maxBatch {
+			return hints[:i]
+		}
+	}
+	return hints
+}
+
+// chain nests the levels, and at the end frees the name if nobody waits.
+func (p *pass) chain(plan []level, part *passPart) []clientv3.Op {
+	if len(plan) > 0 {
+		return []clientv3.Op{nested(plan[0].cmps, plan[0].ops, p.chain(plan[1:], part))}
+	}
+	n := part.p.n
+	read := []clientv3.Op{
+		first(n.line(), hintCount+levels),
+		get(n.line(), clientv3.WithLimit(1), clientv3.WithKeysOnly()),
+	}
+	return []clientv3.Op{nested([]clientv3.Cmp{idle(n.line())}, p.free(part), read)}
+}
+
+// free lets the name go when nobody else waits: the local successor owns it,
+// if there is one.
+func (p *pass) free(part *passPart) []clientv3.Op {
+	a, n := p.t.a, part.p.n
+	if p.next != nil {
+		ops := []clientv3.Op{clientv3.OpPut(n.grant(), p.next.rec, a.lease()), clientv3.OpDelete(part.p.ticket)}
+		ops = append(ops, p.shadowOps(part, p.next.shadow, func() string { return p.next.shadowValue() })...)
+		return p.voided(ops)
+	}
+	ops := p.leave(part, nil)
+	if a.req.Mode == Permits {
+		before, after := around(n.holds(), part.p.own)
+		ops = append(ops, nested([]clientv3.Cmp{absentIn(before), absentIn(after)},
+			[]clientv3.Op{clientv3.OpDelete(n.limit())}, nil))
+	}
+	return ops
+}
+
+// handOver makes h the exclusive owner.
+func (p *pass) handOver(part *passPart, h hint, rest []hint) []clientv3.Op {
+	n := part.p.n
+	ops := []clientv3.Op{
+		clientv3.OpPut(n.grant(), h.grant(p.prev()), h.leaseOpt()),
+		clientv3.OpPut(h.Key, h.granted(0, rest), h.leaseOpt()),
+	}
+	return p.withNext(append(ops, p.leave(part, &h)...))
+}
+
+// share makes all of batch owners beside each other.
+func (p *pass) share(part *passPart, batch []hint) []clientv3.Op {
+	return p.withNext(append(p.leave(part, nil), p.admit(part, batch, 0)...))
+}
+
+// admit makes each of batch that still waits an owner. Grants of one
+// transaction differ in the index of their tokens, from the given one on.
+func (p *pass) admit(part *passPart, batch []hint, index int) []clientv3.Op {
+	n := part.p.n
+	var ops []clientv3.Op
+	for i, h := range batch {
+		_, id, _ := n.ticketID(h.Key)
+		ops = append(ops, nested([]clientv3.Cmp{unmodified(h.Key, h.Create)}, []clientv3.Op{
+			clientv3.OpPut(n.own(h.Mode, id), h.grant(p.prev()), h.leaseOpt()),
+			clientv3.OpPut(h.Key, h.granted(index+i, nil), h.leaseOpt()),
+		}, nil))
+	}
+	return ops
+}
+
+// leave removes the own keys of a name, whose grant goes to heir or to nobody.
+func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
+	ops := []clientv3.Op{clientv3.OpDelete(part.p.ticket)}
+	if p.t.a.req.Mode == Set && len(p.parts) == 1 { // a set of one, or one name forced out of a set
+		ops = append(ops, clientv3.OpDelete(p.t.a.proof()))
+	}
+	if heir == nil || part.p.own != part.p.n.grant() {
+		ops = append(ops, clientv3.OpDelete(part.p.own))
+	}
+	if heir != nil {
+		ops = append(ops, p.shadowOps(part, heir.shadowLease(), func() string { return heir.shadowValue() })...)
+	} else {
+		ops = append(ops, p.shadowOps(part, 0, nil)...)
+	}
+	return p.voided(ops)
+}
+
+// shadowOps moves the shadow to the heir's lease, or removes it.
+func (p *pass) shadowOps(part *passPart, heir clientv3.LeaseID, value func() string) []clientv3.Op {
+	switch {
+	case heir != 0:
+		return []clientv3.Op{clientv3.OpPut(part.p.n.shadow(), value(), clientv3.WithLease(heir))}
+	case p.t.a.shadow != 0:
+		return []clientv3.Op{clientv3.OpDelete(part.p.n.shadow())}
+	}
+	return nil
+}
+
+// voided adds the void record of an acquisition with an unknown outcome. That
+// of a set is written once, not with every name.
+func (p *pass) voided(ops []clientv3.Op) []clientv3.Op {
+	if p.t.a.uncertain && (p.t.a.req.Mode != Set || len(p.parts) == 1) {
+		ops = append(ops, p.t.a.putVoid())
+	}
+	return ops
+}
+
+// withNext puts the local successor's ticket at the end of the line. It needs
+// no guard of its own: the pass applies at most once, and the successor sends
+// nothing before its outcome is known.
+func (p *pass) withNext(ops []clientv3.Op) []clientv3.Op {
+	if p.next != nil && p.inLine {
+		ops = append(ops, p.next.putTicket(&p.next.parts[0]))
+	}
+	return ops
+}
+
+// readPart follows the reply of one name's pass down to the branch taken, and
+// reports whether the name was let go.
+func (p *pass) readPart(part *passPart, r commit.Result) bool {
+	if p.t.a.req.Mode == Shared {
+		r = r.Nested(0)
+		if !r.Succeeded {
+			return true // others share on
+		}
+	}
+	for range part.plan {
+		if r = r.Nested(0); r.Succeeded {
+			p.handed = true
+			return true
+		}
+	}
+	if r = r.Nested(0); r.Succeeded {
+		p.freed = true
+		return true
+	}
+	part.saw(kvs(r, 0), kv(r, 1))
+	return false
+}
+
+// saw takes the oldest tickets of the line as hints. They are the first in line
+// only if all are of one bucket; else the whole line has to be read.
+func (part *passPart) saw(oldest []*mvccpb.KeyValue, top *mvccpb.KeyValue) {
+	part.hints = lineOf(oldest)
+	part.short = len(part.hints) == 0
+	if part.short || top == nil {
+		return
+	}
+	urgent, _, _ := part.p.n.ticketID(string(top.Key))
+	for _, kv := range oldest {
+		b, _, err := part.p.n.ticketID(string(kv.Key))
+		part.short = part.short || err != nil || b != urgent
+	}
+}
+
+func (p *pass) needsRead() bool {
+	return slices.ContainsFunc(p.parts, func(part passPart) bool { return !part.done && part.short })
+}
+
+// readLine reads the whole line. After an error the pass goes on with what it
+// knows, and learns more from its next reply.
+func (part *passPart) readLine(ctx context.Context, c *clientv3.Client) {
+	if part.done || !part.short {
+		return
+	}
+	resp, err := c.Do(ctx, get(part.p.n.line()))
+	if err != nil {
+		return
+	}
+	all := lineOf(resp.Get().Kvs)
+	part.hints, part.short = all[:min(len(all), hintCount+levels)], false
+}
+
+// lineOf makes hints of the tickets that wait, the first in line first.
+func lineOf(tickets []*mvccpb.KeyValue) []hint {
+	hints := make([]hint, 0, len(tickets))
+	for _, kv := range tickets {
+		if h, ok := hintOf(kv); ok {
+			hints = append(hints, h)
+		}
+	}
+	slices.SortFunc(hints, func(a, b hint) int {
+		return cmp.Or(cmp.Compare(bucketPart(a.Key), bucketPart(b.Key)), cmp.Compare(a.Create, b.Create))
+	})
+	return hints
+}

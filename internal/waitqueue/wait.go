@@ -1,0 +1,345 @@
+package waitqueue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/watch"
+)
+
+const (
+	// firstLook is when a waiter looks at the line for the first time. A
+	// handover needs no look, so short waits cost neither a read nor a watch;
+	// recovery of a dead owner is bounded by the TTL anyway.
+	firstLook = 250 * time.Millisecond
+	// ownEventGrace is the pause between a target's end and the look: in a
+	// plain handover the waiter's own event comes from the same revision.
+	ownEventGrace = 10 * time.Millisecond
+	// abandonWait bounds how long a cancelled wait stays for the confirmation
+	// that its ticket is gone.
+	abandonWait = 500 * time.Millisecond
+)
+
+var (
+	errSeen = errors.New("an event came first")
+)
+
+// A HeldError says who is in the way of a try.
+type HeldError struct {
+	Name   string
+	Holder Record // the zero Record if nobody owns the name, but somebody waits
+}
+
+// Error names the owner and what it is doing.
+func (e *HeldError) Error() string {
+	if e.Holder.Owner == "" {
+		return "held by others or waited for"
+	}
+	if e.Holder.Purpose != "" {
+		return fmt.Sprintf("held by %s (%s)", e.Holder.Owner, e.Holder.Purpose)
+	}
+	return "held by " + e.Holder.Owner
+}
+
+// try owns at once or returns a *HeldError.
+func (a *acquisition) try(ctx context.Context) (*Owned, error) {
+	if l := a.localLine(); l != nil && !l.tryJoin(ctx, a) {
+		a.done()
+		if ctx.Err() != nil {
+			return nil, waitError(ctx)
+		}
+		return nil, &HeldError{Name: a.req.Names[0], Holder: l.holder()}
+	}
+	t, err := a.tryOnce(ctx, true)
+	return a.conclude(ctx, t, err)
+}
+
+// wait owns, sooner or later.
+func (a *acquisition) wait(ctx context.Context) (*Owned, error) {
+	if l := a.localLine(); l != nil && !l.join(a) {
+		return a.waitLocally(ctx, l)
+	}
+	t, err := a.takeOrWait(ctx)
+	return a.conclude(ctx, t, err)
+}
+
+// conclude makes the tenure an ownership, or gives up what may be left of it.
+func (a *acquisition) conclude(ctx context.Context, t *tenure, err error) (*Owned, error) {
+	if err == nil {
+		return t.newOwned(ctx, a), nil
+	}
+	if errors.Is(err, errGone) {
+		a.entered = false
+		if a.q.e.LeaseGone(ctx) {
+			err = a.q.ended()
+		}
+	}
+	a.abandon()
+	switch {
+	case ctx.Err() != nil:
+		return nil, waitError(ctx)
+	case errors.Is(err, commit.ErrClosed):
+		return nil, a.q.ended()
+	}
+	return nil, err
+}
+
+// takeOrWait takes the names at once or waits in line for them.
+func (a *acquisition) takeOrWait(ctx context.Context) (*tenure, error) {
+	if !a.warm() {
+		t, err := a.tryOnce(ctx, false)
+		var held *HeldError
+		if err == nil || (!errors.As(err, &held) && !errors.Is(err, commit.ErrUnknown)) {
+			return t, err
+		}
+	}
+	for i := range a.parts {
+		a.parts[i].n.expect(a, a.parts[i].ticket)
+	}
+	t, err := a.enter(ctx)
+	if t != nil || err != nil {
+		return t, err
+	}
+	return a.waitInLine(ctx)
+}
+
+// warm tells whether the watches on a's own tickets are open already.
+func (a *acquisition) warm() bool {
+	for i := range a.parts {
+		if !a.parts[i].n.watched(a.bucket()) {
+			return false
+		}
+	}
+	return true
+}
+
+// tryOnce sends Try. With only, the caller does not go on to wait.
+func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
+	for range maxInspections {
+		if a.req.Mode == Permits && (a.parts[0].n.sees().rev == 0 || !a.parts[0].n.sees().fits(a.req)) {
+			if err := a.inspect(ctx); err != nil {
+				return nil, err
+			}
+			if !a.parts[0].n.sees().fits(a.req) {
+				return nil, &HeldError{Name: a.req.Names[0]}
+			}
+		}
+		r, err := a.q.e.Do(ctx, a.tryTxn())
+		if err != nil {
+			a.uncertain = a.uncertain || errors.Is(err, commit.ErrUnknown)
+			return nil, err
+		}
+		if r.Succeeded {
+			return a.tenureAt(r.Revision), nil
+		}
+		again, err := a.refused(ctx, r)
+		if !again {
+			return nil, err
+		}
+	}
+	return nil, &HeldError{Name: a.req.Names[0]}
+}
+
+// maxInspections bounds how often a try is repeated on a new view of a name
+// whose limit or permits change all the time.
+const maxInspections = 4
+
+// refused reads a refused Try: who holds the name, or whether a limit that it
+// did not know of was in the way, so that it may try again.
+func (a *acquisition) refused(ctx context.Context, r commit.Result) (again bool, err error) {
+	held := &HeldError{Name: a.req.Names[0]}
+	limited := a.req.Mode == Permits
+	for i := range a.parts {
+		for _, kv := range kvs(r, i) {
+			switch string(kv.Key) {
+			case a.parts[i].n.limit():
+				limited = true
+			case a.parts[i].n.grant():
+				held = &HeldError{Name: a.req.Names[i], Holder: recordOf(kv)}
+			}
+		}
+	}
+	if !limited {
+		return false, held
+	}
+	before := a.parts[0].n.sees()
+	if err := a.inspect(ctx); err != nil {
+		return false, err
+	}
+	after := a.parts[0].n.sees()
+	return after.stale() || (a.req.Mode == Permits && after.fits(a.req) && after.rev != before.rev), held
+}
+
+// enter sends Enter until its outcome is known. It returns a tenure, or neither
+// a tenure nor an error when a is in line.
+func (a *acquisition) enter(ctx context.Context) (*tenure, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		t, settled, err := a.enterOnce(ctx)
+		if settled || t != nil || (err != nil && !passing(err)) {
+			return t, err
+		}
+		if err == nil {
+			continue // on the new view of the name
+		}
+		a.q.e.Log().Debug("enter the line", "error", err)
+		if err := sleep(ctx, pause/2+rand.N(pause/2)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// enterOnce sends Enter once; settled says that a is in line or soon knows.
+func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, err error) {
+	if err := a.watchAll(ctx); err != nil {
+		return nil, false, err
+	}
+	if a.req.Mode == Permits && a.parts[0].n.sees().limit != a.req.Limit {
+		if err := a.inspect(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	r, err := a.doUnlessSeen(ctx, a.enterTxn())
+	switch {
+	case errors.Is(err, errSeen):
+		return nil, true, nil // it was applied; waitInLine takes what was seen
+	case err != nil:
+		a.uncertain = a.uncertain || errors.Is(err, commit.ErrUnknown)
+		return nil, false, err
+	}
+	t, settled, err = a.readEntered(r)
+	if t == nil && !settled && err == nil {
+		err = a.inspect(ctx) // a limit was in the way
+	}
+	return t, settled, err
+}
+
+// passing tells whether an error may go away by itself: nothing is wrong with
+// the request.
+func passing(err error) bool {
+	var lost *watch.LostError
+	if errors.As(err, &lost) {
+		return lost.Reason != watch.Auth && lost.Reason != watch.Closed
+	}
+	if errors.Is(err, commit.ErrUnknown) {
+		return true
+	}
+	c := status.Code(err)
+	return c == codes.Unavailable || c == codes.DeadlineExceeded
+}
+
+// doUnlessSeen sends t, and stops waiting for the reply when the own ticket's
+// event tells more than the reply would.
+func (a *acquisition) doUnlessSeen(ctx context.Context, t commit.Txn) (commit.Result, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.mu.Lock()
+	a.cut = cancel
+	seen := a.seen.granted != nil || a.seen.gone
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		a.cut = nil
+		a.mu.Unlock()
+	}()
+	if seen {
+		return commit.Result{}, errSeen
+	}
+	return a.q.e.Do(ctx, t)
+}
+
+// readEntered reads Enter's reply: a owns, is in line, or (neither) met a limit.
+func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err error) {
+	if !r.Succeeded {
+		return nil, false, errGone // a void record stands: it ended before
+	}
+	branch := r.Nested(0)
+	if branch.Succeeded {
+		return a.tenureAt(r.Revision), false, nil
+	}
+	earlier := branch.Nested(0)
+	if earlier.Succeeded {
+		kv := kv(earlier, 0)
+		return a.tenureAt(kv.ModRevision), false, nil
+	}
+	line := earlier.Nested(0)
+	if line.Succeeded {
+		for i := range a.parts {
+			a.parts[i].create = r.Revision
+		}
+		a.entered = true
+		return nil, true, nil
+	}
+	kv := kv(line, 0)
+	if kv == nil {
+		return nil, false, nil
+	}
+	return a.standing(kv), true, nil
+}
+
+// standing reads a's own ticket: a tenure if it was granted.
+func (a *acquisition) standing(ticket *mvccpb.KeyValue) *tenure {
+	for i := range a.parts {
+		a.parts[i].create = ticket.CreateRevision
+	}
+	a.entered = true
+	if ticket.Version == waiting || a.req.Mode == Set {
+		return nil
+	}
+	return a.tenureOf(ticket)
+}
+
+func (a *acquisition) watchAll(ctx context.Context) error {
+	for i := range a.parts {
+		if err := a.parts[i].n.watchOwn(ctx, a.bucket()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitInLine waits for the handover, and looks when something happened.
+func (a *acquisition) waitInLine(ctx context.Context) (*tenure, error) {
+	w := waiter{a: a, timer: time.NewTimer(firstLook)}
+	if a.req.Permits > 1 || a.req.Mode == Set {
+		w.timer.Reset(0) // is served by claiming, for which it has to know the line
+	}
+	defer w.stop()
+	for {
+		select {
+		case <-a.signal:
+		case <-w.timer.C:
+			a.see(func(s *sightings) { s.look = true })
+		case <-ctx.Done():
+			return nil, waitError(ctx)
+		}
+		if t, err := w.wake(ctx, a.take()); t != nil || err != nil {
+			return t, err
+		}
+	}
+}
+
+// errGone says that the acquisition ended without an ownership, its keys gone.
+var errGone = errors.New("acquisition ended")
+
+// wasDeleted is the error for a ticket that somebody deleted.
+func wasDeleted() error { return fmt.Errorf("%w: %w", errGone, core.ErrKeyDeleted) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return waitError(ctx)
+	}
+}

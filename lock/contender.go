@@ -1,0 +1,45 @@
+package lock
+
+import (
+	"time"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/waitqueue"
+)
+
+// A Contender holds a lock or waits for it.
+type Contender struct {
+	Name    string     // of the lock
+	Owner   string     // of the session
+	Host    string     // where its process runs
+	PID     int        // of its process
+	Purpose string     // what the lock is for
+	Mode    string     // "write", "read", "multi" or "permits"
+	Permits int        // of a semaphore, else 0
+	Holds   bool       // it holds the lock; else it waits
+	Token   core.Token // of a holder, else 0
+	Since   time.Time  // it holds, or waits; by the clock of the process that wrote it
+}
+
+func mode(m waitqueue.Mode) string {
+	switch m {
+	case waitqueue.Shared:
+		return "read"
+	case waitqueue.Set:
+		return "multi"
+	case waitqueue.Permits:
+		return "permits"
+	default:
+		return "write"
+	}
+}
+
+func contendersOf(cs []waitqueue.Contender) []Contender {
+	out := make([]Contender, len(cs))
+	for i, c := range cs {
+		out[i] = Contender{Name: c.Name, Owner: c.Record.Owner, Host: c.Record.Host, PID: c.Record.PID,
+			Purpose: c.Record.Purpose, Mode: mode(c.Record.Mode), Permits: c.Record.Permits,
+			Holds: c.Holds, Token: core.Token(c.Token), Since: c.Record.Since}
+	}
+	return out
+}
