@@ -15,7 +15,7 @@
 //	}
 //
 // [Main] also fails the package when a goroutine is left behind. Tests of a package share the member's keys, so each takes a prefix or
-// a namespace of its own, for instance its t.Name(). A test that wants a member to itself calls [StartEtcd].
+// a namespace of its own: [Etcd.Prefix]. A test that wants a member to itself calls [StartEtcd].
 //
 // # Faults
 //

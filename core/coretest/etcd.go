@@ -2,6 +2,8 @@ package coretest
 
 import (
 	"context"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ const patience = 30 * time.Second
 type Etcd struct {
 	member *embedded.Member
 	client *clientv3.Client
+	names  atomic.Int64
 }
 
 // Option changes how a member is started.
@@ -109,6 +112,12 @@ func Dial(tb testing.TB, endpoint string, opts ...grpc.DialOption) *clientv3.Cli
 		_ = c.Close()
 	})
 	return c
+}
+
+// Prefix returns a name that no other call returned, for a test to keep its keys under, with no delimiter at its end. No such name is a
+// prefix of another, and it stays unique when tests are repeated with -count.
+func (e *Etcd) Prefix(tb testing.TB) string {
+	return strconv.FormatInt(e.names.Add(1), 10) + "-" + tb.Name()
 }
 
 // Revision returns the store's current revision. Every transaction that changes something adds one to it.

@@ -24,19 +24,19 @@ func TestStartEtcdServesAMemberOfItsOwn(t *testing.T) {
 }
 
 func TestClientsOfOneMemberSeeOneStore(t *testing.T) {
-	a, b := etcd.Client(t), etcd.Client(t)
+	a, b, key := etcd.Client(t), etcd.Client(t), etcd.Prefix(t)+"/k"
 	if a == b {
 		t.Fatal("one client, handed out twice")
 	}
-	put, err := a.Put(t.Context(), t.Name()+"/k", "v")
+	put, err := a.Put(t.Context(), key, "v")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := b.Get(t.Context(), t.Name()+"/k")
+	got, err := b.Get(t.Context(), key)
 	if err != nil || len(got.Kvs) != 1 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	kvs := etcd.Dump(t, t.Name()+"/")
+	kvs := etcd.Dump(t, key)
 	if len(kvs) != 1 || kvs[0].ModRevision != put.Header.Revision {
 		t.Errorf("dump = %v, want revision %d", kvs, put.Header.Revision)
 	}
@@ -64,19 +64,19 @@ func TestCountersSeeOneTransactionAsOne(t *testing.T) {
 }
 
 func TestExpireLeaseTakesItsKeysAndRefusesItsKeeper(t *testing.T) {
-	c := etcd.Client(t)
+	c, key := etcd.Client(t), etcd.Prefix(t)
 	lease, err := c.Grant(t.Context(), 3600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Put(t.Context(), t.Name(), "v", clientv3.WithLease(lease.ID)); err != nil {
+	if _, err := c.Put(t.Context(), key, "v", clientv3.WithLease(lease.ID)); err != nil {
 		t.Fatal(err)
 	}
 	coretest.ExpireLease(t, etcd.Client(t), lease.ID)
-	if kvs := etcd.Dump(t, t.Name()); len(kvs) != 0 {
+	if kvs := etcd.Dump(t, key); len(kvs) != 0 {
 		t.Errorf("key outlived its lease: %v", kvs)
 	}
-	if _, err := c.Put(t.Context(), t.Name(), "v", clientv3.WithLease(lease.ID)); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	if _, err := c.Put(t.Context(), key, "v", clientv3.WithLease(lease.ID)); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		t.Errorf("attach to the ended lease: %v", err)
 	}
 	if _, err := c.KeepAliveOnce(t.Context(), lease.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {

@@ -15,7 +15,7 @@ import (
 
 func faulty(t *testing.T) (*coretest.Faults, *clientv3.Client, string) {
 	f := coretest.NewFaults()
-	return f, etcd.Client(t, f.DialOptions()...), t.Name() + "/k"
+	return f, etcd.Client(t, f.DialOptions()...), etcd.Prefix(t) + "/k"
 }
 
 func present(t *testing.T, key string) bool {
@@ -88,7 +88,7 @@ func TestSilentFaultLastsUntilTheCallerGivesUp(t *testing.T) {
 func TestFaultsLeaveOtherRequestsAlone(t *testing.T) {
 	f, c, key := faulty(t)
 	f.LoseRequest(coretest.Puts(key), coretest.Always())
-	if _, err := c.Put(t.Context(), t.Name()+"/other", "v"); err != nil {
+	if _, err := c.Put(t.Context(), etcd.Prefix(t), "v"); err != nil {
 		t.Errorf("another key: %v", err)
 	}
 	if _, err := c.Delete(t.Context(), key); err != nil {

@@ -8,4 +8,4 @@ import (
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package coretest_test
+
+func children() map[string]func() int { return nil }

@@ -1,0 +1,7 @@
+//go:build unix
+
+package coretest_test
+
+func children() map[string]func() int {
+	return map[string]func() int{"echo": echo, "parent": parent}
+}
