@@ -10,12 +10,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
 func TestObserveSurvivesCuts(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	o := observe(t, far, p, watch.ObserveOptions{})
 	o.batch(t)
@@ -34,7 +35,7 @@ func TestObserveSurvivesCuts(t *testing.T) {
 }
 
 func TestObserveCompactedWhileAway(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	for _, name := range []string{"kept", "changed", "deleted", "replaced"} {
 		put(t, c, p+name, "1")
@@ -63,7 +64,7 @@ func TestObserveCompactedWhileAway(t *testing.T) {
 
 // A frozen link closes nothing: only silence tells.
 func TestObserveTellsSilence(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	stale := make(chan bool, 100)
 	o := observe(t, far, p, watch.ObserveOptions{
@@ -76,6 +77,8 @@ func TestObserveTellsSilence(t *testing.T) {
 		},
 	})
 	o.batch(t)
+	put(t, c, p+"a", "0")
+	wantShape(t, o.batch(t), "a=0")
 	l.Freeze()
 	if !receive(t, stale) {
 		t.Fatal("fresh before it was stale")
@@ -85,14 +88,15 @@ func TestObserveTellsSilence(t *testing.T) {
 	if receive(t, stale) {
 		t.Fatal("stale twice")
 	}
-	wantShape(t, o.batch(t), "a=1")
+	// The watch began again where it was, and the last revision was not repeated.
+	wantShape(t, o.batch(t), "a=1 was 0")
 }
 
 // The answers to progress requests keep the place of a quiet prefix ahead of
 // compaction. Each round races the answer's way through two goroutines, so that
 // one of many decides; without answers every round ends with a Resync.
 func TestObserveQuietPrefixKeepsItsPlace(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	o := observe(t, far, p, watch.ObserveOptions{Quiet: 100 * time.Millisecond})
 	o.batch(t)
@@ -128,7 +132,7 @@ func waitProgress(t *testing.T, c *clientv3.Client, rev int64) {
 // Concurrent writers, transactions over several keys, and a link that is cut
 // again and again: what the loop sees is etcd's history, each event once.
 func TestObserveLosesNothingAndRepeatsNothing(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	o := observe(t, far, p, watch.ObserveOptions{})
 	st := newState()
@@ -171,7 +175,7 @@ func TestObserveLosesNothingAndRepeatsNothing(t *testing.T) {
 // The same with compaction: single revisions may be missing, but only where a
 // Resync says so, and the state is right at every end.
 func TestObserveConvergesUnderCompaction(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, p := direct(t), client(t, l.address()), prefix(t)
 	o := observe(t, far, p, watch.ObserveOptions{Buffer: 32 << 10})
 	st := newState()
@@ -232,4 +236,64 @@ func write(t *testing.T, c *clientv3.Client, p string, r *rand.Rand, n int) {
 			return
 		}
 	}
+}
+
+// A catch-up that etcd sends in fragments still gives whole revisions.
+func TestObserveLargeCatchUp(t *testing.T) {
+	l := newLink(t, shared())
+	c, far, p := direct(t), client(t, l.address()), prefix(t)
+	o := observe(t, far, p, watch.ObserveOptions{})
+	st := newState()
+	st.take(t, o.batch(t))
+	start, last := st.revision, int64(0)
+	l.Cut()
+	for range 8 {
+		var ops []clientv3.Op
+		for k := range 7 {
+			ops = append(ops, clientv3.OpPut(fmt.Sprint(p, k), strings.Repeat("x", 150_000)))
+		}
+		resp, err := c.Txn(ctxOf(t)).Then(ops...).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = resp.Header.Revision
+	}
+	l.Heal()
+	for st.revision < last {
+		b := o.batch(t)
+		if len(b.Events) != 7 {
+			t.Errorf("revision %d came with %d of 7 events", b.Revision, len(b.Events))
+		}
+		st.take(t, b)
+	}
+	if want := history(t, c, p, start, last); !slices.Equal(st.events, want) {
+		t.Errorf("the loop saw %d events, etcd has %d", len(st.events), len(want))
+	}
+}
+
+// A store that was replaced by an older one is at a smaller revision: a watch
+// there would wait for ever.
+func TestObserveStoreReplacedByOlderOne(t *testing.T) {
+	other, err := member(t.TempDir(), func(cfg *embed.Config) { cfg.InitialClusterToken = "other" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(other.Close)
+	l := newLink(t, shared())
+	c, old, p := direct(t), client(t, address(other)), prefix(t)
+	put(t, old, p+"a", "old")
+	put(t, c, p+"a", "new")
+	put(t, c, p+"b", "new")
+	o := observe(t, client(t, l.address()), p, watch.ObserveOptions{Quiet: 100 * time.Millisecond})
+	wantShape(t, o.batch(t), "snapshot: a=new, b=new")
+	l.Cut()
+	l.set(func() { l.target = address(other) })
+	l.Heal()
+	b := o.batch(t)
+	wantShape(t, b, "resync: a=old was new, -b was new")
+	if b.Resync.To >= b.Resync.From {
+		t.Errorf("resync %+v", *b.Resync)
+	}
+	put(t, old, p+"a", "newer")
+	wantShape(t, o.batch(t), "a=newer was old")
 }

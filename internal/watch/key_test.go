@@ -129,7 +129,7 @@ func TestKeyLostWithClient(t *testing.T) {
 }
 
 func TestKeyContextBoundsRegistrationOnly(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, key := client(t, l.address()), prefix(t)+"a"
 	ctx, cancel := context.WithCancel(ctxOf(t))
 	heard, opts := listen(watch.Options{})
@@ -159,7 +159,7 @@ func TestKeyContextBoundsRegistrationOnly(t *testing.T) {
 }
 
 func TestKeyResumesWithoutGapOrRepetition(t *testing.T) {
-	l := newLink(t, address(etcd))
+	l := newLink(t, shared())
 	c, far, key := direct(t), client(t, l.address()), prefix(t)+"a"
 	put(t, c, key, "before the registration")
 	heard, opts := listen(watch.Options{})
@@ -198,7 +198,7 @@ func TestKeyStopFromCallback(t *testing.T) {
 
 func TestManyKeysShareOneStream(t *testing.T) {
 	var streams atomic.Int64
-	c, p := client(t, address(etcd), countStreams(&streams)), prefix(t)
+	c, p := client(t, shared(), countStreams(&streams)), prefix(t)
 	l, opts := listen(watch.Options{})
 	const n = 500
 	watches := make(chan *watch.Watch, n)

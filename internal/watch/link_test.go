@@ -70,7 +70,10 @@ func (l *link) accept() {
 		if err != nil {
 			continue
 		}
-		out, err := net.Dial("tcp", l.target)
+		l.mu.Lock()
+		target := l.target
+		l.mu.Unlock()
+		out, err := net.Dial("tcp", target)
 		if err != nil || !l.register(in, out) {
 			in.Close()
 			if out != nil {

@@ -4,18 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 
+	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
@@ -23,31 +23,12 @@ import (
 const patience = 60 * time.Second
 
 // etcd is the member that the package's tests share.
-var etcd *embed.Etcd
+var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "watch")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if etcd, err = member(dir, nil); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code := m.Run()
-	etcd.Close()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	return code
-}
-
-// member starts a real etcd member on loopback ports of the system's choice.
+// member starts an etcd member that the test kit has no setting for: with
+// authentication, in a cluster, or in place of another.
 func member(dir string, change func(*embed.Config)) (*embed.Etcd, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir = dir
@@ -73,6 +54,12 @@ func member(dir string, change func(*embed.Config)) (*embed.Etcd, error) {
 	}
 }
 
+// stop ends a member that may have lost its quorum: Close alone would wait for it.
+func stop(e *embed.Etcd) {
+	e.Server.Stop()
+	e.Close()
+}
+
 func address(e *embed.Etcd) string { return e.Clients[0].Addr().String() }
 
 // client connects to addr; the client ends with the test.
@@ -94,7 +81,10 @@ func client(t *testing.T, addr string, change ...func(*clientv3.Config)) *client
 }
 
 // direct is a client of the shared member.
-func direct(t *testing.T) *clientv3.Client { return client(t, address(etcd)) }
+func direct(t *testing.T) *clientv3.Client { return client(t, shared()) }
+
+// shared is the shared member's client address.
+func shared() string { return strings.TrimPrefix(etcd.Endpoint(), "http://") }
 
 // countStreams counts the watch streams that a client opens.
 func countStreams(n *atomic.Int64) func(*clientv3.Config) {
