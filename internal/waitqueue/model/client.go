@@ -199,7 +199,7 @@ func (m *Line) answerPass(s *State, a int, out request, rep reply) {
 	if out.Next > 0 {
 		m.resolveNext(s, int(out.Next-1), rep)
 	}
-	if rep.Code == codeNotOwner && c.Unknown {
+	if rep.Code == codeNotOwner && c.Unknown && !m.defect(LostOwnerDoesNotAsk) {
 		m.send(s, a, voiding, request{Op: opVoid})
 		return
 	}

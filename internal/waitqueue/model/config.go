@@ -22,6 +22,7 @@ type Faults struct {
 	LoseWatch  int8 // a waiter's watches break, and it starts over from the state
 	DropTicket int8 // a waiting ticket is deleted by hand
 	DropGrant  int8 // a grant or holding is deleted by hand
+	GiveUpPass int8 // a release is given up unanswered; its session ends later
 }
 
 // Config is one configuration of [Line].
@@ -56,7 +57,9 @@ const (
 	TryIgnoresLine
 	EnterOverwritesTicket
 	PassKeepsTicketOfLostGrant
+	LostOwnerDoesNotAsk
 	NextWithoutVoidGuard
+	NextOverwritesTicket
 	NextWithoutWatch
 	BatchIgnoresUrgent
 	BatchCrossesBuckets
@@ -81,5 +84,6 @@ func (c *Config) budget() budget {
 	return budget{
 		Expire: f.Expire, Crash: f.Crash, LoseReply: f.LoseReply, Cancel: f.Cancel,
 		Force: f.Force, LoseWatch: f.LoseWatch, DropTicket: f.DropTicket, DropGrant: f.DropGrant,
+		GiveUpPass: f.GiveUpPass,
 	}
 }

@@ -90,6 +90,8 @@ func TestWaitingDefects(t *testing.T) {
 			Acquirers: two, Faults: Faults{LoseReply: 1}}},
 		{"Pass leaves the ticket of a lost grant", small, PassKeepsTicketOfLostGrant, leftOver, Config{
 			Acquirers: two, Faults: Faults{DropGrant: 1}}},
+		{"an owner that lost its grant does not ask for a second one", small, LostOwnerDoesNotAsk, leftOver, Config{
+			Acquirers: two, Faults: Faults{LoseReply: 1, Force: 1}}},
 	})
 }
 
@@ -98,6 +100,10 @@ func TestLocalLineDefects(t *testing.T) {
 	findAll(t, []defectCase{
 		{"Pass puts the next ticket without the void guard", small, NextWithoutVoidGuard, finished, Config{
 			Acquirers: three, LocalLine: true, Impatient: true, Faults: Faults{Cancel: 1}}},
+		{"a given up Pass puts the next ticket a second time", small, NextOverwritesTicket, believes, Config{
+			Acquirers: three, LocalLine: true, Faults: Faults{GiveUpPass: 1}}},
+		{"a given up Pass grants to a cancelled next", small, NextWithoutVoidGuard, finished, Config{
+			Acquirers: three, LocalLine: true, Faults: Faults{GiveUpPass: 1, Cancel: 1}}},
 		{"Pass puts the next ticket before its watch", small, NextWithoutWatch, silent, Config{
 			Acquirers: three, LocalLine: true}},
 	})
@@ -154,6 +160,12 @@ func TestSetDefects(t *testing.T) {
 			Members: members(wants(0, 0, 1), wants(1, 0, 1), wants(0, 1), wants(0, 0))}},
 		{"forced release keeps the set record", ForcedKeepsRecord, "a part is another's", MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{Force: 1}}},
+		{"Enter knows a set by its record only", RecordIsTheProof, stuck, MultiConfig{
+			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{LoseReply: 1, Force: 1}}},
+		{"Cancel knows a set by its record only", CancelMindsRecord, leftOver, MultiConfig{
+			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{Cancel: 1, Force: 1}}},
+		{"a set that lost one ticket leaves the others", GoneLeavesOtherTickets, leftOver, MultiConfig{
+			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{DropTicket: 1}}},
 		{"a set at the head is passed over", SetSkippedInLine, overtakes, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0, 1), wants(0, 1))}},
 		{"no void record for a set", SetWithoutVoid, finished, MultiConfig{

@@ -36,8 +36,9 @@ var actText = [...]string{
 	actLoseWatch:     "loses its watches (fault)",
 	actDropTicket:    "an operator deletes its ticket by hand (fault)",
 	actDropGrant:     "an operator deletes its grant by hand (fault)",
+	actGiveUpPass:    "gives its release up (fault)",
 	actExpire:        "the lease expires (fault)",
-	actExpireCrashed: "the lease of the crashed process expires",
+	actExpireCrashed: "the lease expires, as its process stopped or could not reach etcd",
 	actCrash:         "the process crashes (fault)",
 }
 

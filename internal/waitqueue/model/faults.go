@@ -15,6 +15,12 @@ func (p *stepper) trouble(a int) {
 			return m.abandon(s, a)
 		})
 	}
+	if c.Phase == releasing && p.from.Left.GiveUpPass > 0 {
+		p.do(Step{Actor: int8(a), Act: actGiveUpPass, Fault: true}, func(s *State) bool {
+			s.Left.GiveUpPass--
+			return m.giveUpPass(s, a)
+		})
+	}
 	if c.Phase == waiting && p.from.Left.LoseWatch > 0 {
 		p.do(Step{Actor: int8(a), Act: actLoseWatch, Fault: true}, func(s *State) bool {
 			s.Left.LoseWatch--
@@ -52,6 +58,10 @@ func (m *Line) loseReply(s *State, a int) bool {
 		m.queue(s, a, out.View)
 	case opEnter:
 		c.Unknown = true
+		if m.kind(a) == Permits { // the retry is built on what is known by then
+			m.send(s, a, viewing, request{Op: opView})
+			return true
+		}
 		m.send(s, a, entering, out)
 	case opLook, opClaim:
 		c.Blocker, c.Unblock = blockNone, false
@@ -59,6 +69,29 @@ func (m *Line) loseReply(s *State, a int) bool {
 	default:
 		m.send(s, a, c.Phase, out)
 	}
+	return true
+}
+
+// giveUpPass ends a release whose outcome stays unknown. The next of the local line starts for itself: the Pass may
+// have put its keys, or may yet. What is left goes with the session, whose lease must end some day.
+func (m *Line) giveUpPass(s *State, a int) bool {
+	c := &s.Acq[a]
+	next := int(c.Out.Next) - 1
+	if !c.forget() {
+		return false
+	}
+	s.finish(a)
+	s.Crashed[m.session(a)] = true
+	if next < 0 || s.Acq[next].Phase != named {
+		return true
+	}
+	n := &s.Acq[next]
+	n.Unknown = true
+	if n.Cancel {
+		m.giveUp(s, next)
+		return true
+	}
+	m.queue(s, next, view{})
 	return true
 }
 
@@ -77,7 +110,8 @@ func (m *Line) abandon(s *State, a int) bool {
 		}
 		return true // the Pass that names it tells what there is to give back
 	case viewing:
-		s.finish(a)
+		c.forget()
+		m.giveUp(s, a)
 		return true
 	}
 	if c.Out.Op == opTry || c.Out.Op == opEnter {

@@ -31,6 +31,7 @@ func TestMutexHolds(t *testing.T) {
 		{"2 writers; 2 lost replies", small, Config{Acquirers: two, Faults: Faults{LoseReply: 2}}},
 		{"2 writers; lost reply, cancel, both deletions by hand", small, Config{
 			Acquirers: two, Faults: Faults{LoseReply: 1, Cancel: 1, DropTicket: 1, DropGrant: 1}}},
+		{"2 writers; lost reply, forced release", small, Config{Acquirers: two, Faults: Faults{LoseReply: 1, Force: 1}}},
 		{"2 writers; 3 lost replies, cancel", small, Config{Acquirers: two, Faults: Faults{LoseReply: 3, Cancel: 1}}},
 		{"2 writers; expiry, crash, lost reply, cancel, forced release, lost watch", medium, Config{
 			Acquirers: two, Faults: Faults{Expire: 1, Crash: 1, LoseReply: 1, Cancel: 1, Force: 1, LoseWatch: 1}}},
@@ -104,6 +105,10 @@ func TestLocalLineHolds(t *testing.T) {
 			Acquirers: three, LocalLine: true, Faults: Faults{Crash: 1, Force: 1, LoseWatch: 1}}},
 		{"local line of 2, alone; expiry, 2 lost replies, cancel, forced release", small, Config{
 			Acquirers: three[:2], LocalLine: true, Faults: Faults{Expire: 1, LoseReply: 2, Cancel: 1, Force: 1}}},
+		{"local line of 2, and 1; release given up, cancel", small, Config{
+			Acquirers: three, LocalLine: true, Faults: Faults{GiveUpPass: 1, Cancel: 1}}},
+		{"local line of 2, and 1; release given up, lost reply, cancel, forced release", large, Config{
+			Acquirers: three, LocalLine: true, Faults: Faults{GiveUpPass: 1, LoseReply: 1, Cancel: 1, Force: 1}}},
 		{"local line with a TryLock, and 1; expiry, lost reply, cancel", medium, Config{
 			Acquirers: all(writer(0), tries(writer(0)), writer(1)), LocalLine: true,
 			Faults: Faults{Expire: 1, LoseReply: 1, Cancel: 1}}},

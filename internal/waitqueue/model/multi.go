@@ -31,6 +31,9 @@ const (
 	SetWithoutVoid
 	ClaimIgnoresOneName
 	PassKeepsOtherTickets
+	RecordIsTheProof
+	CancelMindsRecord
+	GoneLeavesOtherTickets
 )
 
 // multiRequest is a transaction of a member on its way.

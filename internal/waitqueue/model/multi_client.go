@@ -102,6 +102,10 @@ func (m *Multi) answerWaiting(s *MultiState, a int, o op, rep multiReply) {
 	case codeGranted:
 		m.own(s, a, rep.P)
 	case codeGone:
+		if m.cfg.Defect == GoneLeavesOtherTickets {
+			m.giveUp(s, a)
+			return
+		}
 		m.withdraw(s, a)
 	default:
 		c.Phase = waiting
@@ -149,7 +153,7 @@ func (m *Multi) heard(s *MultiState, a int) bool {
 		return true
 	}
 	c.Cancel = true
-	if c.Unknown {
+	if c.Unknown || m.cfg.Defect == GoneLeavesOtherTickets {
 		m.giveUp(s, a)
 		return true
 	}

@@ -32,6 +32,9 @@ func (m *Multi) takeAll(s *MultiState, a int) multiReply {
 
 // mine returns the token that a holds, of any of its names.
 func (m *Multi) mine(s *MultiState, a int) int8 {
+	if m.isSet(a) && m.cfg.Defect == RecordIsTheProof {
+		return s.Sets[a]
+	}
 	for _, n := range m.names(a) {
 		if s.Grants[n].A == int8(a+1) {
 			return s.Grants[n].M
@@ -120,7 +123,7 @@ func (m *Multi) cancel(s *MultiState, a int, void bool) multiReply {
 	queued := false
 	for _, n := range m.names(a) {
 		t := s.Tickets[a][n]
-		if t.Granted {
+		if t.Granted && !(m.isSet(a) && m.cfg.Defect == CancelMindsRecord && s.Sets[a] == 0) {
 			return multiReply{Code: codeGranted, P: t.M}
 		}
 		queued = queued || t.C > 0

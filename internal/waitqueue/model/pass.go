@@ -19,6 +19,9 @@ func (m *Line) pass(s *State, a int, r *request) reply {
 			s.Rev++
 			s.deleteTicket(a) // what is left when somebody else deleted the grant
 		}
+		if m.defect(LostOwnerDoesNotAsk) && r.Void {
+			m.void(s, a)
+		}
 		m.tellNext(s, r, &rep)
 		return rep
 	}
@@ -180,7 +183,13 @@ func (m *Line) affordable(h hints, n int8) (batch hints) {
 // putNext puts the ticket of the local line's next acquisition at the end of the line.
 func (m *Line) putNext(s *State, r *request, rev int8) {
 	n := int(r.Next) - 1
-	if n < 0 || s.Tickets[n].C > 0 || s.Voids[n] && !m.defect(NextWithoutVoidGuard) {
+	if n < 0 || s.Voids[n] && !m.defect(NextWithoutVoidGuard) {
+		return
+	}
+	if s.Tickets[n].C > 0 {
+		if m.defect(NextOverwritesTicket) {
+			m.mark(s, n, rev, 0, hints{})
+		}
 		return
 	}
 	s.Tickets[n] = ticket{C: rev}

@@ -173,7 +173,7 @@ type operator struct {
 
 // budget says how often each fault may still happen.
 type budget struct {
-	Expire, Crash, LoseReply, Cancel, Force, LoseWatch, DropTicket, DropGrant int8
+	Expire, Crash, LoseReply, Cancel, Force, LoseWatch, DropTicket, DropGrant, GiveUpPass int8
 }
 
 // State is the store, the clients, and the faults that are left.

@@ -28,6 +28,7 @@ const (
 	actLoseWatch
 	actDropTicket
 	actDropGrant
+	actGiveUpPass
 )
 
 // stepper emits the successors of one state.
