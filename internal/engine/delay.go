@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -22,31 +23,55 @@ type delays struct {
 // grants it when it is asked for the first time. Two leases serve any number
 // of locks.
 func (e *Engine) DelayLease(ctx context.Context, d time.Duration) (clientv3.LeaseID, error) {
-	e.delays.mu.Lock()
-	defer e.delays.mu.Unlock()
-	if id, ok := e.delays.leases[d]; ok {
+	if id := e.delays.find(d, 0); id != 0 {
 		return id, nil
 	}
+	// Not under the lock: a renewal must not wait for this request.
 	resp, err := e.client.Grant(ctx, int64((e.ttl+d)/time.Second))
 	if err != nil {
 		return 0, fmt.Errorf("lease for the lock delay: %w", err)
 	}
-	if e.delays.leases == nil {
-		e.delays.leases = make(map[time.Duration]clientv3.LeaseID)
+	id := e.delays.find(d, resp.ID)
+	if id != resp.ID { // another goroutine was faster
+		_, _ = e.client.Revoke(ctx, resp.ID) // else it ends by itself
 	}
-	e.delays.leases[d] = resp.ID
-	return resp.ID, nil
+	return id, nil
+}
+
+// find returns the lease for d; if there is none, granted becomes it.
+func (l *delays) find(d time.Duration, granted clientv3.LeaseID) clientv3.LeaseID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id, ok := l.leases[d]; ok || granted == 0 {
+		return id
+	}
+	if l.leases == nil {
+		l.leases = make(map[time.Duration]clientv3.LeaseID)
+	}
+	l.leases[d] = granted
+	return granted
+}
+
+// forget drops a lease that is gone: the next acquisition grants another one.
+func (l *delays) forget(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.leases, d)
+}
+
+func (l *delays) all() map[time.Duration]clientv3.LeaseID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.leases)
 }
 
 // RenewDelays renews the second leases. The session renews its own lease only
 // after it: otherwise an ownership could outlive the key that follows it.
 func (e *Engine) RenewDelays(ctx context.Context) error {
-	e.delays.mu.Lock()
-	defer e.delays.mu.Unlock()
-	for d, id := range e.delays.leases {
+	for d, id := range e.delays.all() {
 		_, err := Renew(ctx, e.client, id)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			delete(e.delays.leases, d) // revoked by hand: the next acquisition grants another
+			e.delays.forget(d)
 			continue
 		}
 		if err != nil {
@@ -58,14 +83,12 @@ func (e *Engine) RenewDelays(ctx context.Context) error {
 
 // RevokeDelays ends the second leases after a clean end of the session.
 func (e *Engine) RevokeDelays(ctx context.Context) error {
-	e.delays.mu.Lock()
-	defer e.delays.mu.Unlock()
 	var errs []error
-	for d, id := range e.delays.leases {
+	for d, id := range e.delays.all() {
 		if _, err := e.client.Revoke(ctx, id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			errs = append(errs, err)
 		}
-		delete(e.delays.leases, d)
+		e.delays.forget(d)
 	}
 	return errors.Join(errs...)
 }

@@ -140,13 +140,14 @@ func (e *Engine) Go(f func(ctx context.Context)) {
 }
 
 // Shared returns the value that the recipes of this session share under key,
-// made by the first who asks.
-func (e *Engine) Shared(key any, make func() any) any {
+// made by the first who asks. If it has a method Close(), the engine's Close
+// calls it after all work has ended.
+func (e *Engine) Shared(key any, first func() any) any {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	v, ok := e.shared[key]
 	if !ok {
-		v = make()
+		v = first()
 		e.shared[key] = v
 	}
 	return v
@@ -194,4 +195,12 @@ func (e *Engine) Close(ctx context.Context) {
 	e.Committer.Close(ctx)
 	e.stop()
 	<-e.idle
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, v := range e.shared {
+		if c, ok := v.(interface{ Close() }); ok {
+			c.Close()
+		}
+	}
+	clear(e.shared)
 }

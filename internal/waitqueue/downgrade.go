@@ -38,13 +38,14 @@ func (o *Owned) Downgrade(ctx context.Context) (*Owned, error) {
 		heir.end()
 		return nil, err
 	}
+	o.t.finish() // the grant goes by our own hand now
 	t, err := o.downgradeTo(ctx, heir, hints)
 	if err != nil {
+		o.t.goOn()
 		heir.abandon()
 		return nil, err
 	}
 	o.end()
-	o.t.finish()
 	o.t.a.forget()
 	if o.a != o.t.a {
 		o.a.done()
@@ -88,7 +89,6 @@ func (o *Owned) downgradeTo(ctx context.Context, heir *acquisition, hints []hint
 			if mine := kv(r, 0); mine != nil { // by an earlier request, whose reply was lost
 				return heir.tenureAt(mine.ModRevision), nil
 			}
-			o.t.lost(nil)
 			return nil, o.a.req.Lost(core.ErrKeyDeleted)
 		case !errors.Is(err, commit.ErrUnknown):
 			return nil, err

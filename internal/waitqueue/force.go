@@ -94,7 +94,7 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 			a.parts[0].ticket = string(kv.Key)
 		}
 	}
-	t := &tenure{a: a, rev: c.revision}
+	t := &tenure{a: a, rev: c.revision, inLine: true}
 	p := t.newPass(nil)
 	p.force = &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}
 	p.parts[0].short = true

@@ -18,11 +18,10 @@ type line struct {
 }
 
 // handed is what a local successor is given: a tenure to own, a place in line
-// (the ticket's create revision), an error, or nothing: then it starts afresh.
+// (the ticket's create revision), or nothing: then it starts afresh.
 type handed struct {
 	tenure *tenure
 	create int64
-	err    error
 	// unsure: the predecessor's release may have written the successor's
 	// keys, or may yet.
 	unsure bool
@@ -182,9 +181,6 @@ func (a *acquisition) waitLocally(ctx context.Context, l *line) (*Owned, error) 
 func (a *acquisition) resume(ctx context.Context, h handed) (*Owned, error) {
 	a.uncertain = a.uncertain || h.unsure
 	switch {
-	case h.err != nil:
-		a.end()
-		return nil, h.err
 	case h.tenure != nil:
 		return a.conclude(ctx, h.tenure, nil)
 	case h.create > 0:

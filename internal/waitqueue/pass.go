@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/clock"
 	"github.com/conclavehq/conclave/internal/commit"
@@ -27,6 +29,7 @@ type pass struct {
 	next   *acquisition // the local successor, chosen when the first request is built
 	inLine bool         // next's ticket is put when somebody else is served first
 	chosen bool
+	plain  bool // without the heirs' shadows: a lease of one is gone
 
 	unsure   bool  // an earlier request has an unknown outcome
 	freed    bool  // nobody else waited: next owns at rev
@@ -54,7 +57,7 @@ func (t *tenure) startPass(owner *Owned) *pass {
 	if l := t.a.line; l != nil {
 		l.release()
 	}
-	if !t.a.q.e.Enter() { // the session has ended, and takes the keys with it
+	if p.expired() || !t.a.q.e.Enter() { // the session has ended, and takes the keys with it
 		p.conclude(t.a.req.Lost(t.a.q.ended()))
 		return p
 	}
@@ -81,6 +84,9 @@ func (p *pass) answered(r commit.Result, err error) {
 		p.rev = r.Revision
 		p.advance(p.read(r))
 		return
+	case errors.Is(err, rpctypes.ErrLeaseNotFound) && !p.plain:
+		p.leaseGone()
+		return
 	case q.s.Context().Err() != nil && (p.expired() || !errors.Is(err, commit.ErrUnknown)):
 		p.conclude(p.t.a.req.Lost(q.ended()))
 	case !errors.Is(err, commit.ErrUnknown), clock.Since(p.begun) > q.e.TTL(), q.e.Context().Err() != nil:
@@ -92,6 +98,22 @@ func (p *pass) answered(r commit.Result, err error) {
 		return
 	}
 	q.e.Leave()
+}
+
+// leaseGone goes on after etcd refused a lease in the request: the session's
+// own, which then has ended, or one that an heir's shadow stands on. An heir's
+// own lease it cannot be: its ticket stands.
+func (p *pass) leaseGone() {
+	e := p.t.a.q.e
+	e.Go(func(ctx context.Context) {
+		if e.LeaseGone(ctx) {
+			p.conclude(p.t.a.req.Lost(p.t.a.q.ended()))
+			e.Leave()
+			return
+		}
+		p.plain = true
+		p.submit()
+	})
 }
 
 func (p *pass) expired() bool { return errors.Is(p.t.a.q.ended(), core.ErrSessionExpired) }

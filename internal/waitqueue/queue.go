@@ -36,10 +36,23 @@ func For(s *core.Session, recipe string) *Queue {
 		if err != nil {
 			host = "unknown"
 		}
-		return &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
+		q := &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
 			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
 			streams: new(watch.Streams)}
+		return q
 	}).(*Queue)
+}
+
+// Close ends the watches that names keep after their use. The engine calls it.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, n := range q.names {
+		if n.dropped != nil {
+			n.dropped.Stop()
+		}
+		n.close()
+	}
 }
 
 func (q *Queue) keys(n string) keys {

@@ -226,6 +226,14 @@ func (t *tenure) finish() {
 	t.watches = nil
 }
 
+// goOn watches again after finish, for an owner who keeps the name after all.
+func (t *tenure) goOn() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = false
+	t.late = time.AfterFunc(firstLook, t.lookAndWatch)
+}
+
 // letGo ends a tenure that has no owner.
 func (t *tenure) letGo(ctx context.Context) {
 	p := t.startPass(nil)

@@ -221,7 +221,10 @@ func (p *pass) admit(part *passPart, batch []hint, index int) []clientv3.Op {
 
 // leave removes the own keys of a name, whose grant goes to heir or to nobody.
 func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
-	ops := []clientv3.Op{clientv3.OpDelete(part.p.ticket)}
+	var ops []clientv3.Op
+	if p.t.inLine || p.t.a.uncertain {
+		ops = append(ops, clientv3.OpDelete(part.p.ticket))
+	}
 	if p.t.a.req.Mode == Set && len(p.parts) == 1 { // a set of one, or one name forced out of a set
 		ops = append(ops, clientv3.OpDelete(p.t.a.proof()))
 	}
@@ -239,7 +242,7 @@ func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
 // shadowOps moves the shadow to the heir's lease, or removes it.
 func (p *pass) shadowOps(part *passPart, heir clientv3.LeaseID, value func() string) []clientv3.Op {
 	switch {
-	case heir != 0:
+	case heir != 0 && !p.plain:
 		return []clientv3.Op{clientv3.OpPut(part.p.n.shadow(), value(), clientv3.WithLease(heir))}
 	case p.t.a.shadow != 0:
 		return []clientv3.Op{clientv3.OpDelete(part.p.n.shadow())}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -88,6 +89,8 @@ func (a *acquisition) conclude(ctx context.Context, t *tenure, err error) (*Owne
 	case ctx.Err() != nil:
 		return nil, waitError(ctx)
 	case errors.Is(err, commit.ErrClosed):
+		return nil, a.q.ended()
+	case errors.Is(err, rpctypes.ErrLeaseNotFound) && a.q.e.LeaseGone(ctx):
 		return nil, a.q.ended()
 	}
 	return nil, err
