@@ -100,8 +100,19 @@ func countStreams(n *atomic.Int64) func(*clientv3.Config) {
 	}
 }
 
-// prefix is the test's own part of the keyspace.
-func prefix(t *testing.T) string { return keyspace.Prefix("test", "watch", t.Name()) }
+// prefix is the test's own part of the keyspace, empty when the test begins, the
+// second time too.
+func prefix(t *testing.T) string {
+	p := keyspace.Prefix("test", "watch", t.Name())
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := etcd.Member().Client().Delete(ctx, p, clientv3.WithPrefix()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
 
 // ctxOf ends when the test has taken far too long.
 func ctxOf(t *testing.T) context.Context {
