@@ -86,7 +86,7 @@ func (s *Session) renewOnce(ctx context.Context) error {
 	}
 	// A late acknowledgement does not revive: whoever asked after the lapse
 	// was told that the session is over.
-	if s.ctx.Check() != nil {
+	if over := s.ctx.Check() != nil; over {
 		return nil
 	}
 	s.mu.Lock()

@@ -30,8 +30,7 @@ func named(names []string, err error) error {
 	if err == nil || errors.Is(err, ErrLost) { // which is named already
 		return err
 	}
-	var held *waitqueue.HeldError
-	if errors.As(err, &held) {
+	if _, ok := errors.AsType[*waitqueue.HeldError](err); ok {
 		err = fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	return fmt.Errorf("lock %q: %w", strings.Join(names, ", "), err)

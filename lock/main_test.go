@@ -18,72 +18,72 @@ func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(chil
 // only a hang reaches it.
 const patience = 30 * time.Second
 
-func within(t testing.TB) context.Context {
+func within(tb testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // session opens a session on a connection of its own, as another process would.
-func session(t testing.TB, opts ...core.SessionOption) *core.Session {
-	t.Helper()
-	s, err := core.NewSession(within(t), etcd.Client(t), opts...)
+func session(tb testing.TB, opts ...core.SessionOption) *core.Session {
+	tb.Helper()
+	s, err := core.NewSession(within(tb), etcd.Client(tb), opts...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
-func must[T any](t testing.TB) func(T, error) T {
+func must[T any](tb testing.TB) func(T, error) T {
 	return func(v T, err error) T {
-		t.Helper()
+		tb.Helper()
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return v
 	}
 }
 
-func locked(t testing.TB, m interface {
+func locked(tb testing.TB, m interface {
 	Lock(context.Context) (*lock.Held, error)
 }) *lock.Held {
-	t.Helper()
-	return must[*lock.Held](t)(m.Lock(within(t)))
+	tb.Helper()
+	return must[*lock.Held](tb)(m.Lock(within(tb)))
 }
 
-func unlock(t testing.TB, h *lock.Held) {
-	t.Helper()
+func unlock(tb testing.TB, h *lock.Held) {
+	tb.Helper()
 	if err := h.Unlock(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // keysOf lists what stands in etcd under a lock's name.
-func keysOf(t testing.TB, name string) []string {
+func keysOf(tb testing.TB, name string) []string {
 	var keys []string
-	for _, kv := range etcd.Dump(t, "/conclave/default/lock/"+name+"/") {
+	for _, kv := range etcd.Dump(tb, "/conclave/default/lock/"+name+"/") {
 		keys = append(keys, string(kv.Key))
 	}
 	return keys
 }
 
 // eventually waits until cond holds. It asks etcd, so it does not spin idly.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); !cond(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("never: %s", what)
+			tb.Fatalf("never: %s", what)
 		}
-		etcd.Revision(t)
+		etcd.Revision(tb)
 	}
 }
 
 // waiting waits until n stand in line for a name.
-func waiting(t testing.TB, m *lock.Mutex, n int) {
-	t.Helper()
-	eventually(t, "enough waiters", func() bool {
-		cs := must[[]lock.Contender](t)(m.Contenders(within(t)))
+func waiting(tb testing.TB, m *lock.Mutex, n int) {
+	tb.Helper()
+	eventually(tb, "enough waiters", func() bool {
+		cs := must[[]lock.Contender](tb)(m.Contenders(within(tb)))
 		count := 0
 		for _, c := range cs {
 			if !c.Holds {

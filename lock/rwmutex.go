@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"slices"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/waitqueue"
@@ -71,13 +72,9 @@ func (m *RWMutex) ForceRelease(ctx context.Context, reason string) (core.Token, 
 
 func (m *RWMutex) upgrades(ctx context.Context) error {
 	o := waitqueue.OwnedFrom(ctx)
-	if o == nil || o.Mode() != waitqueue.Shared || !o.Session(m.read.s) || o.Context().Err() != nil {
-		return nil
-	}
-	for _, n := range o.Names() {
-		if n == m.read.r.Names[0] {
-			return named(m.read.r.Names, ErrUpgrade)
-		}
+	if o != nil && o.Mode() == waitqueue.Shared && o.Stands() && o.Session(m.read.s) &&
+		slices.Equal(o.Names(), m.read.r.Names) {
+		return named(m.read.r.Names, ErrUpgrade)
 	}
 	return nil
 }

@@ -34,9 +34,8 @@ func definite(err error) bool {
 }
 
 func codeOf(err error) codes.Code {
-	var ee rpctypes.EtcdError
-	if errors.As(err, &ee) {
-		return ee.Code()
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code()
 	}
 	return status.Code(err)
 }

@@ -89,6 +89,9 @@ func (o *Owned) Names() []string { return o.a.req.Names }
 // Mode returns how they are owned.
 func (o *Owned) Mode() Mode { return o.a.req.Mode }
 
+// Stands tells whether the ownership has not ended, as far as is known here.
+func (o *Owned) Stands() bool { return o.ctx.Err() == nil }
+
 // Session tells whether the ownership is one of s.
 func (o *Owned) Session(s *core.Session) bool { return o.q.s == s }
 

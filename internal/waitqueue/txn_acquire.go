@@ -89,11 +89,9 @@ func (a *acquisition) enterTxn() commit.Txn {
 	mine := []clientv3.Cmp{clientv3.Compare(clientv3.Value(a.proof()), "=", a.rec)}
 	inLine := nested(fresh, puts, gets)
 	earlier := nested(mine, []clientv3.Op{clientv3.OpGet(a.proof())}, []clientv3.Op{inLine})
-	branch := earlier
+	branch := nested([]clientv3.Cmp{never(a.proof())}, nil, []clientv3.Op{earlier})
 	if free != nil {
 		branch = nested(free, a.takeFree(), []clientv3.Op{earlier})
-	} else {
-		branch = nested([]clientv3.Cmp{never(a.proof())}, nil, []clientv3.Op{earlier})
 	}
 	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
 }

@@ -228,8 +228,7 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 // passing tells whether an error may go away by itself: nothing is wrong with
 // the request.
 func passing(err error) bool {
-	var lost *watch.LostError
-	if errors.As(err, &lost) {
+	if lost, ok := errors.AsType[*watch.LostError](err); ok {
 		return lost.Reason != watch.Auth && lost.Reason != watch.Closed
 	}
 	if errors.Is(err, commit.ErrUnknown) {
