@@ -19,8 +19,8 @@ var (
 	// ErrNoQuorum means that the member did not reach a majority of its cluster before the context ended.
 	ErrNoQuorum = errors.New("no quorum")
 
-	// ErrCorrupt means that the data directory holds a database or log that etcd cannot read. Nothing was changed in it.
-	// Restore it from a snapshot, or remove the member and add it again with an empty directory.
+	// ErrCorrupt means that the data directory holds a database or log that etcd cannot read. Nothing in it was deleted
+	// or repaired. Restore it from a snapshot, or remove the member and add it again with an empty directory.
 	ErrCorrupt = errors.New("data directory is corrupt")
 
 	// ErrStopped means that the member stopped although nobody asked it to: most often it was removed from its cluster.

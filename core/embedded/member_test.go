@@ -3,11 +3,23 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
 	"github.com/conclavehq/conclave/core/embedded"
 )
+
+// stopBound is the promise of Stop, two seconds, with room for a busy machine. What it guards against is etcd's own bound, which with
+// these settings is 5.2 s, and no end at all.
+const stopBound = 4500 * time.Millisecond
 
 func config(dir string) embedded.Config {
 	return embedded.Config{DataDir: dir, ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Fast: true, NoFsync: true}
@@ -21,12 +33,35 @@ func start(t *testing.T, cfg embedded.Config) *embedded.Member {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil && !errors.Is(err, embedded.ErrStopped) {
-			t.Errorf("close: %v", err)
-		}
-	})
+	t.Cleanup(func() { closeSoon(t, m) })
 	return m
+}
+
+func closeSoon(t *testing.T, m *embedded.Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), stopBound)
+	defer cancel()
+	if err := m.Stop(ctx); err != nil && !errors.Is(err, embedded.ErrStopped) {
+		t.Errorf("stop: %v", err)
+	}
+}
+
+// refuse starts a member that must not start.
+func refuse(t *testing.T, cfg embedded.Config, want error, texts ...string) {
+	t.Helper()
+	m, err := embedded.Start(t.Context(), cfg)
+	if err == nil {
+		closeSoon(t, m)
+		t.Fatal("member started")
+	}
+	if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("error %q does not name %q", err, text)
+		}
+	}
 }
 
 func TestRestartKeepsData(t *testing.T) {
@@ -36,8 +71,13 @@ func TestRestartKeepsData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Close(); err != nil {
-		t.Fatal(err)
+	if err := m.Err(); err != nil {
+		t.Errorf("a running member's error: %v", err)
+	}
+	for range 2 {
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	select {
 	case <-m.Done():
@@ -51,5 +91,107 @@ func TestRestartKeepsData(t *testing.T) {
 	}
 	if len(got.Kvs) != 1 || got.Kvs[0].ModRevision != put.Header.Revision {
 		t.Errorf("after a restart: %v, want revision %d", got.Kvs, put.Header.Revision)
+	}
+}
+
+func TestEphemeralPortsAreTheMembersOwn(t *testing.T) {
+	m := start(t, config(t.TempDir()))
+	list, err := m.Client().MemberList(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := list.Members[0]
+	if len(self.ClientURLs) != 1 || self.ClientURLs[0] != m.Endpoints()[0] || self.PeerURLs[0] != m.PeerURL() {
+		t.Errorf("the member list says %v, %v; the member says %v, %v", self.ClientURLs, self.PeerURLs, m.Endpoints(), m.PeerURL())
+	}
+	if strings.HasSuffix(m.Endpoints()[0], ":0") {
+		t.Errorf("endpoint %s", m.Endpoints()[0])
+	}
+}
+
+func TestStopEndsWithForeignClientsWatching(t *testing.T) {
+	m := start(t, config(t.TempDir()))
+	c, err := clientv3.New(clientv3.Config{Endpoints: m.Endpoints(), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w := c.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
+	if got := <-w; !got.Created {
+		t.Fatalf("first answer %v", got)
+	}
+	closeSoon(t, m) // a watch never ends by itself: etcd's own Close waits for it for five seconds
+}
+
+func TestStopObeysItsContextAndGoesOn(t *testing.T) {
+	m := start(t, config(t.TempDir()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Stop(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("stop: %v", err)
+	}
+	<-m.Done()
+	if err := m.Err(); err != nil {
+		t.Errorf("after a stop that was asked for: %v", err)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for field, set := range map[string]func(*embedded.Config, string){
+		"client": func(c *embedded.Config, a string) { c.ClientAddr = a },
+		"peer":   func(c *embedded.Config, a string) { c.PeerAddr = a },
+	} {
+		t.Run(field, func(t *testing.T) {
+			cfg := config(t.TempDir())
+			set(&cfg, l.Addr().String())
+			refuse(t, cfg, embedded.ErrPortInUse, l.Addr().String())
+		})
+	}
+}
+
+func TestInvalidConfigNamesItsField(t *testing.T) {
+	for field, change := range map[string]func(*embedded.Config){
+		"DataDir":        func(c *embedded.Config) { c.DataDir = "" },
+		"Name":           func(c *embedded.Config) { c.Name = "a=b" },
+		"ClientAddr":     func(c *embedded.Config) { c.ClientAddr = "localhost" },
+		"PeerAddr":       func(c *embedded.Config) { c.InitialCluster = map[string]string{"conclave": "http://127.0.0.1:1"} },
+		"InitialCluster": func(c *embedded.Config) { c.InitialCluster = map[string]string{"other": "http://127.0.0.1:1"} },
+		"Tick":           func(c *embedded.Config) { c.Tick = time.Microsecond },
+		"Election":       func(c *embedded.Config) { c.Election = -time.Second },
+		"QuotaBytes":     func(c *embedded.Config) { c.QuotaBytes = -1 },
+		"election":       func(c *embedded.Config) { c.Election = 20 * time.Millisecond }, // upstream's own check
+	} {
+		t.Run(field, func(t *testing.T) {
+			cfg := config(t.TempDir())
+			change(&cfg)
+			refuse(t, cfg, embedded.ErrConfig, field)
+		})
+	}
+}
+
+func TestTuneHasTheLastWord(t *testing.T) {
+	cfg := config(t.TempDir())
+	cfg.Tune = func(e *embed.Config) { e.MaxTxnOps = 2 }
+	c := start(t, cfg).Client()
+	_, err := c.Txn(t.Context()).Then(clientv3.OpPut("a", ""), clientv3.OpPut("b", ""), clientv3.OpPut("c", "")).Commit()
+	if err == nil || !strings.Contains(err.Error(), "too many operations") {
+		t.Errorf("three operations of two: %v", err)
+	}
+}
+
+func TestDataDirIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "data")
+	start(t, config(dir))
+	fi, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v", fi.Mode())
 	}
 }

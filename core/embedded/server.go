@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 )
@@ -86,13 +87,27 @@ func build(up *embed.Config, hook *fatalHook) (*embed.Etcd, error) {
 	}()
 	select {
 	case b := <-out:
-		if b.err != nil && !errors.Is(b.err, syscall.EADDRINUSE) {
-			return nil, fmt.Errorf("data directory %s: %w", up.Dir, b.err)
+		if b.err == nil || errors.Is(b.err, syscall.EADDRINUSE) {
+			return b.etcd, b.err
 		}
-		return b.etcd, b.err
+		if logDamaged(b.err) {
+			b.err = fmt.Errorf("%w: %w; restore it from a snapshot, or replace this member", ErrCorrupt, b.err)
+		}
+		return nil, fmt.Errorf("data directory %s: %w", up.Dir, b.err)
 	case err := <-hook.failed:
 		return nil, fmt.Errorf("data directory %s: %w", up.Dir, err)
 	}
+}
+
+func logDamaged(err error) bool {
+	for _, damage := range []error{
+		wal.ErrCRCMismatch, wal.ErrFileNotFound, wal.ErrMetadataConflict, wal.ErrSliceOutOfRange, wal.ErrSnapshotMismatch, wal.ErrSnapshotNotFound,
+	} {
+		if errors.Is(err, damage) {
+			return true
+		}
+	}
+	return false
 }
 
 // keep remembers a gRPC server that etcd makes once it is ready, which may be while it is being stopped.
