@@ -26,6 +26,8 @@ func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) 
 		return 0, q.ended()
 	}
 	defer q.e.Leave()
+	ctx, cancel := q.untilSessionEnds(ctx)
+	defer cancel()
 	contenders, err := q.Contenders(ctx, []string{named})
 	if err != nil {
 		return 0, err
@@ -98,7 +100,13 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	p := t.newPass(nil)
 	p.force = &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}
 	p.parts[0].short = true
-	q.e.Enter()
+	if a.set != "" {
+		p.broken, p.lease = brokenRecord(c), clientv3.LeaseID(c.lease)
+	}
+	if !q.e.Enter() {
+		a.forget()
+		return q.ended()
+	}
 	p.advance(false)
 	select {
 	case <-p.finished:

@@ -12,7 +12,8 @@ import (
 type sight struct {
 	rev     int64
 	granted *mvccpb.KeyValue // own ticket, granted
-	owned   int64            // revision of the own grant of a set
+	owned   int64            // revision of the own grants of a set
+	set     *mvccpb.KeyValue // its record
 	gone    bool             // own ticket, absent
 	blocker *blocker         // nil: first, and free
 }
@@ -57,7 +58,7 @@ func (a *acquisition) look(ctx context.Context) (*sight, error) {
 		r := resp.Responses
 		if a.req.Mode == Set {
 			if set := r[0].GetResponseRange().Kvs; len(set) > 0 {
-				v.owned = set[0].ModRevision
+				v.owned, v.set = set[0].ModRevision, set[0]
 			}
 			r = r[1:]
 		}

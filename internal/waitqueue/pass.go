@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/clock"
@@ -24,6 +25,10 @@ type pass struct {
 	t     *tenure
 	owner *Owned // nil when the acquisition was given up
 	force *Prev  // how it is ended from outside, or nil
+
+	broken string           // what the record of a set becomes that loses this name by force
+	lease  clientv3.LeaseID // of that set's owner
+
 	parts []passPart
 
 	next   *acquisition // the local successor, chosen when the first request is built
@@ -44,6 +49,7 @@ type pass struct {
 // A passPart is the pass of one name.
 type passPart struct {
 	p     *part
+	rev   int64 // of the grant
 	hints []hint
 	short bool    // the hints do not tell who is first: read the line
 	plan  []level // of the request under way
@@ -69,7 +75,7 @@ func (t *tenure) newPass(owner *Owned) *pass {
 	p := &pass{t: t, owner: owner, begun: clock.Now(), pause: 10 * time.Millisecond,
 		finished: make(chan struct{})}
 	for i := range t.a.parts {
-		p.parts = append(p.parts, passPart{p: &t.a.parts[i], hints: t.hints})
+		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, hints: t.hints})
 	}
 	return p
 }
@@ -187,24 +193,30 @@ func (p *pass) read(r commit.Result) bool {
 		if branch.Succeeded {
 			part.done = p.readPart(part, branch)
 		} else {
-			p.notOwner(branch)
-			part.done = true
+			part.done = p.notOwner(part, branch)
 		}
 		all = all && part.done
 	}
 	return all
 }
 
-// notOwner reads why a name was not ours to pass any more.
-func (p *pass) notOwner(r commit.Result) {
-	cause := core.ErrKeyDeleted
-	prev := recordOf(kv(r, 0)).Prev
-	forced := prev != nil && prev.ID == p.t.a.id && prev.Cause == causeForced
-	if forced {
-		cause = core.ErrRevoked
+// notOwner reads why a name was not ours to pass any more, and reports whether
+// nothing of ours is left. A late copy of an own request may have taken the
+// name once more after it was forced out: then that grant is passed too.
+func (p *pass) notOwner(part *passPart, r commit.Result) bool {
+	own := kv(r, 0)
+	record := recordOf(own)
+	forced := record.Prev != nil && record.Prev.ID == p.t.a.id && record.Prev.Cause == causeForced
+	again := own != nil && record.ID == p.t.a.id && p.force == nil
+	if !p.unsure || forced || again {
+		cause := core.ErrKeyDeleted
+		if forced {
+			cause = core.ErrRevoked
+		}
+		p.err = p.t.a.req.Lost(cause)
+	} // else an earlier request of this pass did it
+	if again {
+		part.rev = own.ModRevision
 	}
-	if p.unsure && !forced {
-		return // an earlier request of this pass did it
-	}
-	p.err = p.t.a.req.Lost(cause)
+	return !again
 }

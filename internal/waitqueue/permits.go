@@ -70,6 +70,10 @@ func (n *name) sees() permitView {
 func (n *name) took(r *Request, rev int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.view.rev < rev && r.Mode != Permits {
+		n.view = permitView{rev: rev, busy: true} // with the limit, if there was a stale one
+		return
+	}
 	if n.view.rev < rev {
 		n.view.rev, n.view.busy = rev, true
 		n.view.used += r.Permits
@@ -117,7 +121,7 @@ func (p *part) freePermits(r *Request) []clientv3.Cmp {
 	case !v.fits(r):
 		return nil
 	default:
-		return []clientv3.Cmp{unmodified(n.limit(), v.limitRev), noneNewer(n.holds(), v.rev), absent(n.grant()), idle(n.line())}
+		return []clientv3.Cmp{unmodified(n.limit(), v.limitRev), noneNewer(n.holds(), v.rev), absent(n.grant()), absent(p.own), idle(n.line())}
 	}
 }
 

@@ -38,6 +38,7 @@ type Record struct {
 	Set     string    `json:"set,omitempty"`     // key of the set's record
 	Grace   int64     `json:"graceMs,omitempty"` // time that a forced release leaves
 	Prev    *Prev     `json:"prev,omitempty"`    // the owner before, in a grant that was handed over
+	Broken  int64     `json:"broken,omitempty"`  // in a set's record: a name was forced out; the revision of its grants
 }
 
 // Prev says who owned the name before, and why that ended.

@@ -39,8 +39,10 @@ type tenure struct {
 
 // tenureAt is the tenure of grants written at rev.
 func (a *acquisition) tenureAt(rev int64) *tenure {
-	if a.req.Mode == Permits {
-		a.parts[0].n.took(a.req, rev)
+	for i := range a.parts {
+		if p := &a.parts[i]; a.req.Mode == Permits || p.view.stale() {
+			p.n.took(a.req, rev)
+		}
 	}
 	return &tenure{a: a, rev: rev, since: clock.Now(), inLine: a.entered}
 }

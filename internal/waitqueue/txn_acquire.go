@@ -21,7 +21,9 @@ func (a *acquisition) free() []clientv3.Cmp {
 		case p.view.stale():
 			cmps = append(cmps, p.freeStale()...)
 		case a.req.Mode == Shared:
-			cmps = append(cmps, absent(n.grant()), absent(n.limit()), absent(n.shadow()), idle(n.line()))
+			// The own key too: sharers do not conflict, so that a late copy of
+			// the request would write it again, with another revision.
+			cmps = append(cmps, absent(n.grant()), absent(n.limit()), absent(n.shadow()), absent(p.own), idle(n.line()))
 		default:
 			cmps = append(cmps, absentIn(n.owners()), absentIn(n.sharers()), idle(n.line()))
 		}
@@ -85,6 +87,12 @@ func (a *acquisition) enterTxn() commit.Txn {
 	fresh = append(fresh[:1:1], a.parts[0].limitGuard(a.req))
 	for i := range a.parts[1:] {
 		fresh = append(fresh, absent(a.parts[i+1].n.limit()))
+	}
+	if a.set != "" {
+		// A set that was taken by an earlier attempt and lost a name by force
+		// since must not stand in line behind what is left of it.
+		fresh = append(fresh, absent(a.set))
+		gets = append(gets, clientv3.OpGet(a.set))
 	}
 	mine := []clientv3.Cmp{clientv3.Compare(clientv3.Value(a.proof()), "=", a.rec)}
 	inLine := nested(fresh, puts, gets)

@@ -93,11 +93,11 @@ func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv
 		chain = []clientv3.Op{nested([]clientv3.Cmp{absentIn(before), absentIn(after)}, chain, p.leave(part, nil))}
 	}
 	// If the grant is not ours any more, the ticket is of no use to anybody.
-	otherwise := []clientv3.Op{clientv3.OpGet(part.p.n.grant()), clientv3.OpDelete(part.p.ticket)}
+	otherwise := []clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)}
 	if a.uncertain {
 		otherwise = append(otherwise, a.putVoid())
 	}
-	return []clientv3.Cmp{unmodified(part.p.own, p.t.rev)}, chain, otherwise
+	return []clientv3.Cmp{unmodified(part.p.own, part.rev)}, chain, otherwise
 }
 
 // around splits s at key.
@@ -168,7 +168,11 @@ func (p *pass) chain(plan []level, part *passPart) []clientv3.Op {
 		first(n.line(), hintCount+levels),
 		get(n.line(), clientv3.WithLimit(1), clientv3.WithKeysOnly()),
 	}
-	return []clientv3.Op{nested([]clientv3.Cmp{idle(n.line())}, p.free(part), read)}
+	cmps := []clientv3.Cmp{idle(n.line())}
+	if p.next != nil {
+		cmps = append(cmps, p.nextIsNew()...)
+	}
+	return []clientv3.Op{nested(cmps, p.free(part), read)}
 }
 
 // free lets the name go when nobody else waits: the local successor owns it,
@@ -225,8 +229,11 @@ func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
 	if p.t.inLine || p.t.a.uncertain {
 		ops = append(ops, clientv3.OpDelete(part.p.ticket))
 	}
-	if p.t.a.req.Mode == Set && len(p.parts) == 1 { // a set of one, or one name forced out of a set
-		ops = append(ops, clientv3.OpDelete(p.t.a.proof()))
+	switch {
+	case p.broken != "": // one name forced out of a set ends the set
+		ops = append(ops, clientv3.OpPut(p.t.a.set, p.broken, clientv3.WithLease(p.lease)))
+	case p.t.a.req.Mode == Set && len(p.parts) == 1:
+		ops = append(ops, clientv3.OpDelete(p.t.a.set))
 	}
 	if heir == nil || part.p.own != part.p.n.grant() {
 		ops = append(ops, clientv3.OpDelete(part.p.own))
@@ -259,14 +266,20 @@ func (p *pass) voided(ops []clientv3.Op) []clientv3.Op {
 	return ops
 }
 
-// withNext puts the local successor's ticket at the end of the line. It needs
-// no guard of its own: the pass applies at most once, and the successor sends
-// nothing before its outcome is known.
+// withNext puts the local successor's ticket at the end of the line.
 func (p *pass) withNext(ops []clientv3.Op) []clientv3.Op {
 	if p.next != nil && p.inLine {
-		ops = append(ops, p.next.putTicket(&p.next.parts[0]))
+		ops = append(ops, nested(p.nextIsNew(), []clientv3.Op{p.next.putTicket(&p.next.parts[0])}, nil))
 	}
 	return ops
+}
+
+// nextIsNew holds as long as the local successor has done nothing by itself,
+// which it begins to do when this pass is given up with an unknown outcome: a
+// late copy of the pass must not put its ticket again, or give it the name.
+func (p *pass) nextIsNew() []clientv3.Cmp {
+	part := &p.next.parts[0]
+	return []clientv3.Cmp{absent(part.ticket), absent(part.n.void(p.next.id))}
 }
 
 // readPart follows the reply of one name's pass down to the branch taken, and

@@ -79,7 +79,7 @@ func (a *acquisition) conclude(ctx context.Context, t *tenure, err error) (*Owne
 		return t.newOwned(ctx, a), nil
 	}
 	if errors.Is(err, errGone) {
-		a.entered = false
+		a.entered = a.req.Mode == Set // whose other tickets may still stand
 		if a.q.e.LeaseGone(ctx) {
 			err = a.q.ended()
 		}
@@ -162,6 +162,7 @@ func (a *acquisition) refused(ctx context.Context, r commit.Result) (again bool,
 	held := &HeldError{Name: a.req.Names[0]}
 	limited := a.req.Mode == Permits
 	for i := range a.parts {
+		limited = limited || a.parts[i].view.stale() // it may be gone by now
 		for _, kv := range kvs(r, i) {
 			switch string(kv.Key) {
 			case a.parts[i].n.limit():
@@ -174,12 +175,13 @@ func (a *acquisition) refused(ctx context.Context, r commit.Result) (again bool,
 	if !limited {
 		return false, held
 	}
-	before := a.parts[0].n.sees()
+	before := a.parts[0].view
 	if err := a.inspect(ctx); err != nil {
 		return false, err
 	}
 	after := a.parts[0].n.sees()
-	return after.stale() || (a.req.Mode == Permits && after.fits(a.req) && after.rev != before.rev), held
+	again = after.stale() || !after.busy || (a.req.Mode == Permits && after.fits(a.req) && after.rev != before.rev)
+	return again, held
 }
 
 // enter sends Enter until its outcome is known. It returns a tenure, or neither
@@ -273,6 +275,11 @@ func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err 
 		return a.tenureAt(kv.ModRevision), false, nil
 	}
 	line := earlier.Nested(0)
+	if !line.Succeeded && a.set != "" {
+		if set := kv(line, len(a.parts)); set != nil {
+			return nil, false, a.brokenSet(set)
+		}
+	}
 	if line.Succeeded {
 		for i := range a.parts {
 			a.parts[i].create = r.Revision

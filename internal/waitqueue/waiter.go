@@ -94,6 +94,8 @@ func (w *waiter) lookOnce(ctx context.Context) (t *tenure, settled bool, err err
 		return nil, false, err
 	case v.granted != nil:
 		return a.tenureOf(v.granted), false, nil
+	case v.owned > 0 && recordOf(v.set).Broken > 0:
+		return nil, false, a.brokenSet(v.set)
 	case v.owned > 0: // a claim whose reply was lost
 		return a.tenureAt(v.owned), false, nil
 	case v.gone:

@@ -103,8 +103,11 @@ func (a *acquisition) withdrawOnce(ctx context.Context) (*tenure, error) {
 
 // found returns the tenure that a has according to its ticket and proof, if any.
 func (a *acquisition) found(ticket, proof *mvccpb.KeyValue) *tenure {
-	mine := proof != nil && recordOf(proof).ID == a.id
+	record := recordOf(proof)
+	mine := proof != nil && record.ID == a.id
 	switch {
+	case mine && record.Broken > 0:
+		return a.tenureAt(record.Broken)
 	case ticket != nil && ticket.Version != waiting && a.req.Mode != Set:
 		return a.tenureOf(ticket)
 	case mine && ticket != nil:
