@@ -80,7 +80,9 @@ func eventually(tb testing.TB, what string, cond func() bool) {
 }
 
 // waiting waits until n stand in line for a name.
-func waiting(tb testing.TB, m *lock.Mutex, n int) {
+func waiting(tb testing.TB, m interface {
+	Contenders(context.Context) ([]lock.Contender, error)
+}, n int) {
 	tb.Helper()
 	eventually(tb, "enough waiters", func() bool {
 		cs := must[[]lock.Contender](tb)(m.Contenders(within(tb)))
