@@ -33,11 +33,13 @@ func (s *Session) Orphan() {
 func (s *Session) finish(last func() error) {
 	s.end.Do(func() {
 		defer close(s.closed)
+		_ = s.ctx.Check() // a loss that nobody has noticed yet is a loss all the same
 		s.ctx.End(ErrSessionClosed)
 		s.stopRenewing()
 		<-s.renewing
 		if errors.Is(s.ctx.Check(), ErrSessionExpired) {
 			s.closeErr = fmt.Errorf("session: %w", ErrSessionExpired)
+			s.cut()
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -46,6 +48,13 @@ func (s *Session) finish(last func() error) {
 		s.closeErr = last()
 	})
 	<-s.closed
+}
+
+// cut ends the engine without waiting for requests: etcd takes the keys away.
+func (s *Session) cut() {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.engine.Close(ended)
 }
 
 // revoke ends the leases, the session's own first: what follows an ownership

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -15,10 +16,14 @@ import (
 // session or ctx does.
 //
 // Keep returns what run returned, if that was not the session's loss: an error
-// that is [ErrSessionExpired] while the session is expired starts the next
-// round, any other one, and nil, ends Keep. It returns the cause of ctx when
-// ctx ends, and [ErrInvalid] for options outside their limits. While etcd
-// cannot be reached it keeps trying, at most 5 s apart.
+// that is [ErrSessionExpired] or context.Canceled while the session is expired
+// starts the next round, any other one, and nil, ends Keep. When ctx ends it
+// returns the cause, unless run had another error to tell. It returns
+// [ErrInvalid] for options outside their limits. While etcd cannot be reached
+// it keeps trying, at most 5 s apart.
+//
+// With [WithLease] the first round resumes that lease, if it still stands;
+// later rounds grant leases of their own.
 func Keep(ctx context.Context, c *clientv3.Client, run func(ctx context.Context, s *Session) error, opts ...SessionOption) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.MaxInterval = 5 * time.Second
@@ -30,10 +35,13 @@ func Keep(ctx context.Context, c *clientv3.Client, run func(ctx context.Context,
 			if again, err := runWith(ctx, s, run); !again {
 				return err
 			}
+			opts = withoutLease(opts)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, ErrInvalid):
 			return err
+		case errors.Is(err, ErrSessionExpired):
+			opts = withoutLease(opts)
 		}
 		timer := time.NewTimer(wait.NextBackOff())
 		select {
@@ -51,13 +59,14 @@ func runWith(ctx context.Context, s *Session, run func(context.Context, *Session
 	defer cancel(nil)
 	stop := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
 	defer stop()
+	defer func() { _ = s.Close() }() // also when run panics
 	err = run(runCtx, s)
-	lost := errors.Is(context.Cause(s.Context()), ErrSessionExpired)
+	lost := errors.Is(s.ctx.Check(), ErrSessionExpired)
 	closeErr := s.Close()
 	switch {
-	case ctx.Err() != nil:
-		return false, errors.Join(err, onlyIf(err == nil, context.Cause(ctx)))
-	case lost && (errors.Is(err, ErrSessionExpired) || errors.Is(err, context.Canceled)):
+	case ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())):
+		return false, context.Cause(ctx)
+	case ctx.Err() == nil && lost && (errors.Is(err, ErrSessionExpired) || errors.Is(err, context.Canceled)):
 		return true, nil
 	case err == nil && closeErr != nil && !lost:
 		return false, fmt.Errorf("keep: %w", closeErr)
@@ -65,9 +74,7 @@ func runWith(ctx context.Context, s *Session, run func(context.Context, *Session
 	return false, err
 }
 
-func onlyIf(cond bool, err error) error {
-	if cond {
-		return err
-	}
-	return nil
+// withoutLease is for the rounds after the one that resumed a lease.
+func withoutLease(opts []SessionOption) []SessionOption {
+	return append(slices.Clip(opts), WithLease(clientv3.NoLease))
 }

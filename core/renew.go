@@ -24,23 +24,24 @@ func (s *Session) OnRenewal(f func(remaining time.Duration)) {
 	f(remaining)
 }
 
-// renew renews the lease until the session ends. It is also the ticker that
-// ends the contexts of those who already block.
+// renew renews the lease until the session ends. It also ends the contexts of
+// those who already block.
 func (s *Session) renew(ctx context.Context) {
 	defer close(s.renewing)
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	look := time.NewTimer(s.nextLook())
+	defer look.Stop()
 	next := time.NewTimer(s.interval())
 	defer next.Stop()
 	for s.ctx.Check() == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-look.C:
+			look.Reset(s.nextLook())
 			continue
 		case <-next.C:
 		}
-		err := s.renewWatched(ctx, tick)
+		err := s.renewWatched(ctx, look)
 		switch {
 		case err == nil:
 			next.Reset(s.interval())
@@ -52,13 +53,21 @@ func (s *Session) renew(ctx context.Context) {
 			next.Reset(s.retryDelay())
 		}
 	}
-	if ctx.Err() == nil {
+	// Close may have ended it, and then flushes what is queued.
+	if errors.Is(s.ctx.Check(), ErrSessionExpired) {
 		s.expire("renewals were not acknowledged in time")
 	}
 }
 
+// nextLook is when to compare the clock for those who already block: when the
+// session would lapse, and every second, because a timer stands still while the
+// machine is suspended.
+func (s *Session) nextLook() time.Duration {
+	return min(max(s.Remaining(), time.Millisecond), time.Second)
+}
+
 // renewWatched renews once, and looks at the clock while it waits.
-func (s *Session) renewWatched(ctx context.Context, tick *time.Ticker) error {
+func (s *Session) renewWatched(ctx context.Context, look *time.Timer) error {
 	ctx, cancel := context.WithTimeout(ctx, max(s.ttl/3, 2*time.Second))
 	defer cancel()
 	result := make(chan error, 1)
@@ -67,11 +76,12 @@ func (s *Session) renewWatched(ctx context.Context, tick *time.Ticker) error {
 		select {
 		case err := <-result:
 			return err
-		case <-tick.C:
+		case <-look.C:
 			if s.ctx.Check() != nil {
 				cancel()
 				return <-result
 			}
+			look.Reset(s.nextLook())
 		}
 	}
 }
@@ -115,7 +125,5 @@ func (s *Session) expire(why string) {
 	if errors.Is(s.ctx.Check(), ErrSessionExpired) {
 		s.log.Warn("session expired", "lease", int64(s.lease), "owner", s.owner, "why", why)
 	}
-	stopped, cancel := context.WithCancel(context.Background())
-	cancel()
-	s.engine.Close(stopped)
+	s.cut()
 }
