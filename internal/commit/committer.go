@@ -106,8 +106,9 @@ func (t Ticket) Withdraw() bool {
 	return false
 }
 
-// Close refuses further transactions, lets those under way end until ctx
-// ends, and tells those that wait ErrClosed.
+// Close refuses further transactions, and lets those that were submitted end
+// until ctx ends. Those that were not sent by then are told ErrClosed, and
+// those under way ErrUnknown. All are answered when Close returns.
 func (c *Committer) Close(ctx context.Context) {
 	c.mu.Lock()
 	c.closed = true
@@ -123,9 +124,14 @@ func (c *Committer) run() {
 	defer c.wg.Done()
 	for {
 		c.mu.Lock()
-		if len(c.pending) == 0 {
+		if len(c.pending) == 0 || c.ctx.Err() != nil {
+			unsent := c.pending
+			c.pending = nil
 			c.inFlight--
 			c.mu.Unlock()
+			for _, i := range unsent {
+				i.done(Result{}, ErrClosed)
+			}
 			return
 		}
 		candidates, maxOps := c.pick(), c.maxOps

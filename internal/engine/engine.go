@@ -157,6 +157,9 @@ func (e *Engine) Shared(key any, first func() any) any {
 // ends: with an error that is commit.ErrUnknown if the transaction was under
 // way, else it was never sent.
 func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
+	if ctx.Err() != nil {
+		return commit.Result{}, context.Cause(ctx)
+	}
 	type answer struct {
 		r   commit.Result
 		err error
