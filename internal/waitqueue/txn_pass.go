@@ -93,10 +93,7 @@ func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv
 		chain = []clientv3.Op{nested([]clientv3.Cmp{absentIn(before), absentIn(after)}, chain, p.leave(part, nil))}
 	}
 	// If the grant is not ours any more, the ticket is of no use to anybody.
-	otherwise := []clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)}
-	if a.uncertain {
-		otherwise = append(otherwise, a.putVoid())
-	}
+	otherwise := p.voided([]clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)})
 	return []clientv3.Cmp{unmodified(part.p.own, part.rev)}, chain, otherwise
 }
 

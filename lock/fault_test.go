@@ -1,0 +1,271 @@
+package lock_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/coretest"
+	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/lock"
+)
+
+// The tests in fault_*_test.go break one request, one connection or one key at
+// a time, and then ask for the same things: at most one owner at any time,
+// waiters that are served, and no key left behind but the void records of
+// sessions that still live.
+
+// faulty opens a session whose requests a test can lose, delay or hold.
+func faulty(t testing.TB, opts ...core.SessionOption) (*core.Session, *coretest.Faults) {
+	t.Helper()
+	f := coretest.NewFaults()
+	s, err := core.NewSession(within(t), etcd.Client(t, f.DialOptions()...), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		f.Clear()
+		_ = s.Close()
+	})
+	return s, f
+}
+
+// The requests of the protocol, told apart by the keys that they concern.
+var (
+	owns = anyOf(coretest.Compares("/grant"), coretest.Compares("/read/"), coretest.Compares("/hold/"))
+
+	tryRequest    = coretest.All(coretest.Compares("/void/"), coretest.Not(coretest.Puts("/line/")), coretest.Not(coretest.Deletes("/line/")))
+	enterRequest  = coretest.All(coretest.Compares("/void/"), coretest.Puts("/line/"), coretest.Not(coretest.Deletes("/line/")))
+	claimRequest  = coretest.All(coretest.Puts("/line/"), coretest.Not(coretest.Compares("/void/")), coretest.Not(coretest.Deletes("/line/")))
+	cancelRequest = coretest.All(coretest.Deletes("/line/"), coretest.Not(owns))
+	voidRequest   = coretest.All(coretest.Puts("/void/"), coretest.Not(coretest.Compares("")))
+	passRequest   = coretest.All(coretest.Deletes("/line/"), owns)
+)
+
+func anyOf(ms ...coretest.Match) coretest.Match {
+	return func(method string, req any) bool {
+		return slices.ContainsFunc(ms, func(m coretest.Match) bool { return m(method, req) })
+	}
+}
+
+// ownership is what an acquisition of any kind of lock returns.
+type ownership struct {
+	core.Ownership
+	release func() error
+	commit  func(context.Context, ...clientv3.Op) (*clientv3.TxnResponse, error)
+}
+
+// kind is one kind of lock, so that a test can treat all alike.
+type kind struct {
+	name  string
+	lock  func(s *core.Session, name string) func(context.Context) (*ownership, error)
+	try   func(s *core.Session, name string) func(context.Context) (*ownership, error)
+	rival string // the kind that excludes this one
+}
+
+func ofHeld(f func(context.Context) (*lock.Held, error)) func(context.Context) (*ownership, error) {
+	return func(ctx context.Context) (*ownership, error) {
+		h, err := f(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &ownership{h, h.Unlock, h.Commit}, nil
+	}
+}
+
+func ofPermit(n int, f func(context.Context, int) (*lock.Permit, error)) func(context.Context) (*ownership, error) {
+	return func(ctx context.Context) (*ownership, error) {
+		p, err := f(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		return &ownership{p, p.Release, p.Commit}, nil
+	}
+}
+
+type acquirer = func(context.Context) (*ownership, error)
+
+func permitKind(name string, n int) kind {
+	return kind{name: name, rival: name,
+		lock: func(s *core.Session, l string) acquirer { return ofPermit(n, lock.NewSemaphore(s, l, n).Acquire) },
+		try:  func(s *core.Session, l string) acquirer { return ofPermit(n, lock.NewSemaphore(s, l, n).TryAcquire) },
+	}
+}
+
+func namesOf(name string) []string { return []string{name + "-b", name + "-a"} }
+
+var kinds = []kind{
+	{name: "mutex", rival: "mutex",
+		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewMutex(s, l).Lock) },
+		try:  func(s *core.Session, l string) acquirer { return ofHeld(lock.NewMutex(s, l).TryLock) }},
+	{name: "write", rival: "read",
+		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).Lock) },
+		try:  func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).TryLock) }},
+	{name: "read", rival: "write",
+		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).RLock) },
+		try:  func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).TryRLock) }},
+	permitKind("permit", 1),
+	permitKind("permits", 3),
+	{name: "multi", rival: "multi",
+		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewMulti(s, namesOf(l)).Lock) },
+		try:  func(s *core.Session, l string) acquirer { return ofHeld(lock.NewMulti(s, namesOf(l)).TryLock) }},
+}
+
+func kindOf(name string) kind {
+	return kinds[slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })]
+}
+
+// forKinds runs f for every kind of lock, on a name of its own.
+func forKinds(t *testing.T, f func(t *testing.T, k kind, name string)) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, k, etcd.Prefix(t))
+		})
+	}
+}
+
+// acquired waits for an ownership.
+func acquired(t testing.TB, f acquirer) *ownership {
+	t.Helper()
+	return must[*ownership](t)(f(within(t)))
+}
+
+// result is what an acquisition in the background came to.
+type result struct {
+	own *ownership
+	err error
+}
+
+// background acquires in a goroutine that ends before the test does.
+func background(t testing.TB, ctx context.Context, f acquirer) <-chan result {
+	results := make(chan result, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o, err := f(ctx)
+		results <- result{o, err}
+	}()
+	t.Cleanup(func() { <-done })
+	return results
+}
+
+// served waits for a background acquisition to own.
+func served(t testing.TB, results <-chan result) *ownership {
+	t.Helper()
+	r := outcome(t, results)
+	if r.err != nil {
+		t.Fatalf("not served: %v", r.err)
+	}
+	return r.own
+}
+
+// outcome waits for a background acquisition to end.
+func outcome(t testing.TB, results <-chan result) result {
+	t.Helper()
+	select {
+	case r := <-results:
+		return r
+	case <-within(t).Done():
+		t.Fatal("an acquisition hangs")
+		return result{}
+	}
+}
+
+// released gives an ownership back.
+func released(t testing.TB, o *ownership) {
+	t.Helper()
+	if err := o.release(); err != nil {
+		t.Fatalf("release: %v", err)
+	}
+}
+
+// stillOwns asks the context, and etcd.
+func stillOwns(t testing.TB, o *ownership) {
+	t.Helper()
+	if o.Context().Err() != nil {
+		t.Fatalf("the owner's context has ended: %v", context.Cause(o.Context()))
+	}
+	if _, err := o.commit(within(t), clientv3.OpGet("x")); err != nil {
+		t.Fatalf("the owner's guarded transaction: %v", err)
+	}
+}
+
+// left lists the keys under all names that begin with name, but for void records.
+func left(t testing.TB, name string) []string {
+	t.Helper()
+	var keys []string
+	for _, kv := range etcd.Dump(t, keyOf(name)) {
+		if !strings.Contains(string(kv.Key), "/void/") {
+			keys = append(keys, string(kv.Key))
+		}
+	}
+	return keys
+}
+
+// voids counts the void records under all names that begin with name.
+func voids(t testing.TB, name string) int {
+	t.Helper()
+	n := 0
+	for _, kv := range etcd.Dump(t, keyOf(name)) {
+		if strings.Contains(string(kv.Key), "/void/") {
+			n++
+		}
+	}
+	return n
+}
+
+// keyOf is how the keys of a name begin, without the delimiter.
+func keyOf(name string) string {
+	return "/conclave/default/lock/" + keyspace.Escape(name)
+}
+
+// nothingLeft waits until no key but void records stands under name.
+func nothingLeft(t testing.TB, name string) {
+	t.Helper()
+	eventually(t, "nothing left under "+name, func() bool { return len(left(t, name)) == 0 })
+}
+
+// tickets waits until n tickets wait in line under name: they were put once.
+func tickets(t testing.TB, name string, n int) {
+	t.Helper()
+	eventually(t, "tickets in line", func() bool { return len(inLine(t, name)) == n })
+}
+
+// inLine returns the keys of the tickets that wait.
+func inLine(t testing.TB, name string) []string {
+	t.Helper()
+	var keys []string
+	for _, kv := range etcd.Dump(t, keyOf(name)) {
+		if strings.Contains(string(kv.Key), "/line/") && kv.Version == 1 {
+			keys = append(keys, string(kv.Key))
+		}
+	}
+	return keys
+}
+
+// delete removes a key by hand, as an operator might.
+func remove(t testing.TB, key string) {
+	t.Helper()
+	if _, err := etcd.Client(t).Delete(within(t), key); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fired waits until a fault has met its request.
+func fired(t testing.TB, f interface{ Wait(context.Context) error }) {
+	t.Helper()
+	if err := f.Wait(within(t)); err != nil {
+		t.Fatalf("the request never came: %v", err)
+	}
+}
+
+// expire ends a session's lease in etcd.
+func expire(t testing.TB, s *core.Session) {
+	t.Helper()
+	coretest.ExpireLease(t, etcd.Client(t), s.Lease())
+}
