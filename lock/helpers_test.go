@@ -3,6 +3,7 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,3 +103,5 @@ func nothingLeft(tb testing.TB, names ...string) {
 		}
 	}
 }
+
+func isNotice(key string) bool { return strings.Contains(key, "/notice/") }
