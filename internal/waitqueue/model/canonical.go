@@ -47,7 +47,7 @@ func (m *Line) mayMatter(s *State, a int, r *request) bool {
 	case opClaim, opCancel:
 		return t.C == r.P && (!t.Granted || m.defect(CancelUnguarded))
 	case opPass:
-		return m.owns(s, a, r.P) || t.C > 0 || m.defect(ReleaseBySession)
+		return m.owns(s, a, r.P) || t.C > 0 || s.Shadow == int8(a+1) || m.defect(ReleaseBySession)
 	case opDowngrade:
 		return s.Grant.A == int8(a+1) && s.Grant.M == r.P
 	}

@@ -23,8 +23,10 @@ func (m *Line) blocker(s *State, a int) int8 {
 		return blockNone
 	case s.Grant.A > 0:
 		return blockGrant
-	case m.kind(a) == Writer:
+	case m.kind(a) == Writer && m.held(s, Reader, -1):
 		return m.oldestReader(s)
+	case s.Shadow > 0 && !m.defect(ClaimIgnoresShadow):
+		return blockShadow
 	}
 	return blockNone
 }
@@ -73,6 +75,7 @@ func (m *Line) look(s *State, a int, v view) reply {
 // claim is the transaction of a waiter whom nothing blocked when it looked.
 func (m *Line) claim(s *State, a int, r *request) reply {
 	ok := s.stands(hint{int8(a + 1), r.P})
+	ok = ok && (s.Shadow == 0 || m.defect(ClaimIgnoresShadow))
 	switch m.kind(a) {
 	case Writer:
 		ok = ok && (s.Grant.A == 0 || m.defect(ClaimIgnoresGrant)) && !m.held(s, Reader, -1) &&

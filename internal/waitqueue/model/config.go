@@ -9,6 +9,7 @@ type Acquirer struct {
 	Urgency int8 // larger is more urgent: the bucket of its ticket
 	Try     bool // does not wait
 	Lowers  bool // a writer that may downgrade before it releases
+	Delays  bool // with a lock delay: nobody takes the name for a while after its death
 	After   int  // starts when that acquisition (1 is the first) is over; 0 starts at will
 }
 
@@ -77,13 +78,9 @@ const (
 	WriterIgnoresLimit
 	TicketIgnoresLimit
 	LimitKept
+	TakeIgnoresShadow
+	ClaimIgnoresShadow
+	ShadowNotWatched
+	LostGrantKeepsShadow
+	ForcedKeepsShadow
 )
-
-func (c *Config) budget() budget {
-	f := c.Faults
-	return budget{
-		Expire: f.Expire, Crash: f.Crash, LoseReply: f.LoseReply, Cancel: f.Cancel,
-		Force: f.Force, LoseWatch: f.LoseWatch, DropTicket: f.DropTicket, DropGrant: f.DropGrant,
-		GiveUpPass: f.GiveUpPass,
-	}
-}

@@ -109,6 +109,21 @@ func TestLocalLineDefects(t *testing.T) {
 	})
 }
 
+func TestLockDelayDefects(t *testing.T) {
+	two := all(delays(writer(0)), writer(1))
+	findAll(t, []defectCase{
+		{"the free path ignores the shadow", small, TakeIgnoresShadow, "lock delay", Config{
+			Acquirers: two, Faults: Faults{Expire: 1}}},
+		{"a claim ignores the shadow", small, ClaimIgnoresShadow, "lock delay", Config{
+			Acquirers: two, Faults: Faults{Expire: 1}}},
+		{"nobody watches the shadow", small, ShadowNotWatched, stuck, Config{Acquirers: two, Faults: Faults{Expire: 1}}},
+		{"Pass leaves the shadow of a lost grant", small, LostGrantKeepsShadow, leftOver, Config{
+			Acquirers: two, Faults: Faults{DropGrant: 1}}},
+		{"a forced release leaves the shadow", small, ForcedKeepsShadow, leftOver, Config{
+			Acquirers: two, Faults: Faults{Force: 1}}},
+	})
+}
+
 func TestSharingDefects(t *testing.T) {
 	findAll(t, []defectCase{
 		{"batch of readers ignores a more urgent ticket", small, BatchIgnoresUrgent, overtakes, Config{

@@ -39,6 +39,7 @@ var actText = [...]string{
 	actGiveUpPass:    "gives its release up (fault)",
 	actExpire:        "the lease expires (fault)",
 	actExpireCrashed: "the lease expires, as its process stopped or could not reach etcd",
+	actDelayOver:     "its lock delay is over",
 	actCrash:         "the process crashes (fault)",
 }
 

@@ -29,6 +29,7 @@ func (m *Line) writeVoid(s *State, a int) reply {
 	if rep, ok := m.mine(s, a); ok {
 		return rep
 	}
+	m.deleteShadow(s, a) // of a grant that was deleted by hand
 	t := &s.Tickets[a]
 	switch {
 	case t.Granted: // its grant was deleted by hand: a Pass of that token cleans up

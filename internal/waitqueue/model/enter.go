@@ -11,7 +11,7 @@ func (m *Line) seen(s *State, a int) view {
 		v.Fit = fitsStale
 	case q.Kind != Permits:
 		v.Fit = fitsNowhere
-	case s.Limit.M == 0 && (s.Grant.A > 0 || m.held(s, Reader, -1) || m.anyTicket(s, -1)):
+	case s.Limit.M == 0 && (s.Grant.A > 0 || s.Shadow > 0 || m.held(s, Reader, -1) || m.anyTicket(s, -1)):
 		v.Fit = fitsNowhere
 	case s.Limit.M == 0:
 	case s.Limit.N != q.Limit && stale:
@@ -31,7 +31,7 @@ func (m *Line) limitAllows(s *State, a int, v view) bool {
 	case v.L != s.Limit.M && !(m.defect(WriterIgnoresLimit) && !permits):
 		return false
 	case v.L == 0 && permits:
-		return s.Grant.A == 0 && !m.held(s, Reader, -1) && !m.anyTicket(s, -1)
+		return s.Grant.A == 0 && s.Shadow == 0 && !m.held(s, Reader, -1) && !m.anyTicket(s, -1)
 	case v.L == 0:
 		return true
 	case v.Fit == fitsStale:
@@ -53,13 +53,15 @@ func (m *Line) free(s *State, a int, v view) bool {
 	}
 	switch m.kind(a) {
 	case Writer:
-		return s.Grant.A == 0 && (!m.held(s, Reader, -1) || m.defect(WriterIgnoresReaders))
+		return s.Grant.A == 0 && m.noShadow(s) && (!m.held(s, Reader, -1) || m.defect(WriterIgnoresReaders))
 	case Reader:
-		return s.Grant.A == 0
+		return s.Grant.A == 0 && m.noShadow(s)
 	default:
 		return v.Fit != fitsNot && (!m.permitsSince(s, v.V) || m.defect(PermitsClaimIgnoresHolds))
 	}
 }
+
+func (m *Line) noShadow(s *State) bool { return s.Shadow == 0 || m.defect(TakeIgnoresShadow) }
 
 // take is the effect of a free acquisition.
 func (m *Line) take(s *State, a int, v view) reply {
@@ -134,6 +136,7 @@ func (m *Line) enter(s *State, a int, r *request) reply {
 		return m.look(s, a, r.View)
 	}
 	s.Tickets[a] = ticket{C: s.Rev}
+	m.deleteShadow(s, a) // of a grant that was deleted by hand before its reply came
 	return m.look(s, a, r.View)
 }
 

@@ -212,6 +212,13 @@ func (p *stepper) operator() {
 		}
 	}
 	p.force()
+	if a := int(p.from.Shadow) - 1; a >= 0 && p.from.Dead[m.session(a)] {
+		p.do(Step{Actor: int8(a), Act: actDelayOver}, func(s *State) bool {
+			s.Rev++
+			m.deleteShadow(s, a)
+			return true
+		})
+	}
 }
 
 // token returns what a holds.
@@ -234,7 +241,7 @@ func (p *stepper) force() {
 		if !p.m.owns(s, a, o.Tok) {
 			return true
 		}
-		rep := p.m.pass(s, a, &request{Op: opPass, P: o.Tok, H: o.H})
+		rep := p.m.pass(s, a, &request{Op: opPass, P: o.Tok, H: o.H, Forced: true})
 		if rep.Code == codeLineChanged {
 			s.Op = operator{Holder: o.Holder, Tok: o.Tok, H: rep.H}
 			return true

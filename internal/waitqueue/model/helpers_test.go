@@ -31,6 +31,11 @@ func lowers(q Acquirer) Acquirer {
 	return q
 }
 
+func delays(q Acquirer) Acquirer {
+	q.Delays = true
+	return q
+}
+
 func after(q Acquirer, a int) Acquirer {
 	q.After = a
 	return q

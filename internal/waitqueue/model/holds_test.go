@@ -81,6 +81,32 @@ func TestPriorityHolds(t *testing.T) {
 	})
 }
 
+func TestLockDelayHolds(t *testing.T) {
+	two, three := all(delays(writer(0)), writer(1)), all(delays(writer(0)), writer(1), delays(writer(2)))
+	searchAll(t, []lineCase{
+		{"W with a delay, W; expiry, lost reply, cancel", small, Config{
+			Acquirers: two, Faults: Faults{Expire: 1, LoseReply: 1, Cancel: 1}}},
+		{"W with a delay, W; crash, lost reply, forced release, grant deleted by hand", small, Config{
+			Acquirers: two, Faults: Faults{Crash: 1, LoseReply: 1, Force: 1, DropGrant: 1}}},
+		{"TryLock with a delay, W; lost reply, cancel, grant deleted by hand", small, Config{
+			Acquirers: all(tries(delays(writer(0))), writer(1)), Faults: Faults{LoseReply: 1, Cancel: 1, DropGrant: 1}}},
+		{"W with a delay, W; expiry, 2 lost replies, cancel, forced release, grant deleted by hand", large, Config{
+			Acquirers: two, Faults: Faults{Expire: 1, LoseReply: 2, Cancel: 1, Force: 1, DropGrant: 1}}},
+		{"W with a delay, W, W with a delay; expiry", small, Config{Acquirers: three, Faults: Faults{Expire: 1}}},
+		{"W with a delay, W, W with a delay; expiry, forced release, grant deleted by hand", large, Config{
+			Acquirers: three, Faults: Faults{Expire: 1, Force: 1, DropGrant: 1}}},
+		{"W with a delay, W, R; expiry, cancel", medium, Config{
+			Acquirers: all(delays(writer(0)), writer(1), reader(2)), Faults: Faults{Expire: 1, Cancel: 1}}},
+		{"W with a delay, which may downgrade, and R; expiry, cancel", small, Config{
+			Acquirers: all(delays(lowers(writer(0))), reader(1)), Faults: Faults{Expire: 1, Cancel: 1}}},
+		{"W with a delay, and limit 1: 1; expiry, lost reply", small, Config{
+			Acquirers: all(delays(writer(0)), permits(1, 1, 1)), Faults: Faults{Expire: 1, LoseReply: 1}}},
+		{"local line of 2 with delays, and 1; expiry, lost reply", small, Config{
+			Acquirers: all(delays(writer(0)), delays(writer(0)), writer(1)), LocalLine: true,
+			Faults: Faults{Expire: 1, LoseReply: 1}}},
+	})
+}
+
 func TestLocalLineHolds(t *testing.T) {
 	three := all(writer(0), writer(0), writer(1))
 	searchAll(t, []lineCase{

@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 var harmText = [...]string{
 	harmFinished:  "something was put for a finished acquisition",
@@ -9,7 +12,7 @@ var harmText = [...]string{
 	harmBeside:    "a writer was granted beside readers",
 	harmTooMany:   "more permits were granted than the limit",
 	harmToken:     "a token did not grow",
-	harmReply:     "a reply that cannot be",
+	harmShadow:    "the name was taken during a lock delay",
 }
 
 // Check implements [Model].
@@ -50,13 +53,13 @@ func (m *Line) owners(s *State) string {
 	if s.Grant.A > 0 {
 		return fmt.Sprintf("acquisition %d with token %d", s.Grant.A, s.Grant.M)
 	}
-	text := "no writer"
+	names := []string{"no writer"}
 	for a := range m.cfg.Acquirers {
 		if s.Holds[a].M > 0 {
-			text += fmt.Sprintf(", %d with token %d", a+1, s.Holds[a].M)
+			names = append(names, fmt.Sprintf("%d with token %d", a+1, s.Holds[a].M))
 		}
 	}
-	return text
+	return strings.Join(names, ", ")
 }
 
 // checkLimit: a limit and the keys of the name fit together.
@@ -108,6 +111,9 @@ func (m *Line) Settled(s *State) string {
 		case s.Tickets[a].C > 0:
 			return fmt.Sprintf("the ticket of acquisition %d is left over", a+1)
 		}
+	}
+	if s.Shadow > 0 {
+		return "the shadow is left over"
 	}
 	if s.Limit.M > 0 && m.cfg.Faults == (Faults{}) {
 		return "the limit is left over"

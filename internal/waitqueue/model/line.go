@@ -11,15 +11,9 @@ type Line struct {
 func NewLine(c Config) *Line { return &Line{cfg: c} }
 
 // Start implements [Model].
-func (m *Line) Start() State { return State{Left: m.cfg.budget()} }
+func (m *Line) Start() State { return State{Left: m.cfg.Faults} }
 
 func (m *Line) defect(d Defect) bool { return m.cfg.Defect == d }
-
-func (m *Line) each(f func(a int, q *Acquirer)) {
-	for a := range m.cfg.Acquirers {
-		f(a, &m.cfg.Acquirers[a])
-	}
-}
 
 func (m *Line) session(a int) int { return m.cfg.Acquirers[a].Session }
 

@@ -89,7 +89,7 @@ type MultiState struct {
 	Members [maxMembers]member
 	Force   struct{ A, Name, Tok int8 } // what an operator read, A is 0 while it does nothing
 	ForceH  hint
-	Left    budget
+	Left    Faults
 	Harm    harm
 }
 
@@ -104,8 +104,7 @@ func NewMulti(c MultiConfig) *Multi { return &Multi{cfg: c} }
 
 // Start implements [Model].
 func (m *Multi) Start() MultiState {
-	c := Config{Faults: m.cfg.Faults}
-	return MultiState{Left: c.budget()}
+	return MultiState{Left: m.cfg.Faults}
 }
 
 func (m *Multi) names(a int) []int { return m.cfg.Members[a].Names }

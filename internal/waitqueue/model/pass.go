@@ -19,6 +19,9 @@ func (m *Line) pass(s *State, a int, r *request) reply {
 			s.Rev++
 			s.deleteTicket(a) // what is left when somebody else deleted the grant
 		}
+		if !m.defect(LostGrantKeepsShadow) {
+			m.deleteShadow(s, a)
+		}
 		if m.defect(LostOwnerDoesNotAsk) && r.Void {
 			m.void(s, a)
 		}
@@ -51,6 +54,9 @@ func (m *Line) leave(s *State, a int, r *request) {
 	}
 	m.deleteHold(s, a)
 	s.deleteTicket(a)
+	if !(r.Forced && m.defect(ForcedKeepsShadow)) {
+		m.deleteShadow(s, a)
+	}
 	if r.Void {
 		m.void(s, a)
 	}

@@ -30,8 +30,9 @@ func trapped(states int, edges []edge, settled []uint32) (id uint32, found bool)
 	for _, id := range settled {
 		reach(id)
 	}
-	for i := 0; i < len(queue); i++ {
-		n := queue[i]
+	for len(queue) > 0 {
+		n := queue[0]
+		queue = queue[1:]
 		for _, f := range from[start[n]:start[n+1]] {
 			reach(f)
 		}

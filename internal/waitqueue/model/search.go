@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -57,16 +58,10 @@ func (r Result) String() string {
 	return b.String()
 }
 
-// entry is a state of the frontier with its number in the visited set.
-type entry[S comparable] struct {
-	state S
-	id    uint32
-}
-
 type search[S comparable] struct {
 	model Model[S]
 	seen  *visited[S]
-	next  []entry[S]
+	next  *level[S]
 	edges []edge
 	ends  []uint32 // the settled states
 	res   Result
@@ -75,27 +70,25 @@ type search[S comparable] struct {
 
 // Search visits the states of m breadth first, at most bound of them, and stops at the first violation.
 // The way to it is therefore a shortest one. At the end it makes sure that every state can still reach a settled
-// one without a fault. It needs about 50 bytes a state, 12 a step, and the states of two levels.
+// one without a fault. It needs about 50 bytes a state, 12 a step, and the states of a level.
 func Search[S comparable](m Model[S], bound int) Result {
 	s := &search[S]{model: m, seen: newVisited[S]()}
 	first := m.Start()
 	m.Canonical(&first)
 	id, _ := s.seen.add(&first, 0, 0)
-	level := []entry[S]{{first, id}}
-	for len(level) > 0 && s.res.Violation == "" && !s.res.Cut {
-		s.next = make([]entry[S], 0, len(level))
-		for i := range level {
-			if s.visit(&level[i]); s.res.Violation != "" {
-				break
-			}
-			if s.seen.len() > bound {
-				s.res.Cut = true
-				break
-			}
-		}
-		level = s.next
+	s.next = new(level[S])
+	s.next.add(&first, id)
+	for s.next.len() > 0 && s.res.Violation == "" && !s.res.Cut {
+		now := s.next
+		s.next = new(level[S])
+		now.drain(func(e *entry[S]) bool {
+			s.visit(e)
+			s.res.Cut = s.seen.len() > bound
+			return s.res.Violation == "" && !s.res.Cut
+		})
 		s.res.Depth++
 	}
+	s.next = nil // the frontier is the largest part, and is not needed any more
 	s.res.States = s.seen.len()
 	if s.res.Violation == "" && !s.res.Cut {
 		if id, found := trapped(s.res.States, s.edges, s.ends); found {
@@ -131,7 +124,7 @@ func (s *search[S]) visit(e *entry[S]) {
 			s.bad = id
 			return
 		}
-		s.next = append(s.next, entry[S]{*n, id})
+		s.next.add(n, id)
 	})
 	if moves || s.res.Violation != "" {
 		return
@@ -154,11 +147,11 @@ func (s *search[S]) trace() []string {
 	state := s.model.Start()
 	s.model.Canonical(&state)
 	lines := make([]string, 0, len(way))
-	for i := len(way) - 1; i >= 0; i-- {
+	for _, want := range slices.Backward(way) {
 		number := uint16(0)
 		var after S
 		s.model.Next(&state, func(st Step, n *S) {
-			if number == way[i] {
+			if number == want {
 				after = *n
 				lines = append(lines, s.model.Describe(st))
 			}

@@ -69,12 +69,14 @@ type view struct {
 
 // request is a transaction on its way. It carries all that its guards compare.
 type request struct {
-	Op   op
-	P    int8 // create revision or token, as the operation needs
-	View view
-	Void bool // write the void record with it
-	Next int8 // the next acquisition of the local line + 1
-	H    hints
+	Op     op
+	P      int8 // create revision or token, as the operation needs
+	View   view
+	Void   bool // write the void record with it
+	Next   int8 // the next acquisition of the local line + 1
+	Forced bool // an operator sends it
+	Hand   bool // an operator's
+	H      hints
 }
 
 type code int8
@@ -171,16 +173,12 @@ type operator struct {
 	H           hints
 }
 
-// budget says how often each fault may still happen.
-type budget struct {
-	Expire, Crash, LoseReply, Cancel, Force, LoseWatch, DropTicket, DropGrant, GiveUpPass int8
-}
-
 // State is the store, the clients, and the faults that are left.
 type State struct {
 	Rev     int8
 	Grant   struct{ A, M int8 } // A is the acquisition + 1, 0 if absent
 	Limit   struct{ M, N int8 } // M is 0 if absent
+	Shadow  int8                // the acquisition + 1 whose delay it is, 0 if absent
 	Tickets [maxAcq]ticket
 	Holds   [maxAcq]holding // read/ or hold/, as the acquisition's kind says
 	Voids   [maxAcq]bool
@@ -188,6 +186,6 @@ type State struct {
 	Dead    [maxSessions]bool // the lease is gone
 	Crashed [maxSessions]bool
 	Op      operator
-	Left    budget
+	Left    Faults
 	Harm    harm // a transaction did what no transaction may do
 }

@@ -19,6 +19,7 @@ const (
 	actForcedOut
 	actSessionOver
 	actExpireCrashed
+	actDelayOver
 	actPassForced
 	actReadForced
 	actExpire

@@ -11,7 +11,7 @@ const (
 	harmBeside
 	harmTooMany
 	harmToken
-	harmReply
+	harmShadow
 )
 
 // Watched keys. A waiter watches at most one.
@@ -22,6 +22,7 @@ const (
 	blockReader int8 = 30 // + acquisition: DELETE of its key in read/
 	blockGrant  int8 = 40 // DELETE
 	blockHolds  int8 = 41 // any DELETE under hold/
+	blockShadow int8 = 42 // DELETE
 )
 
 // happen delivers the event of a key to everybody who watches it, and to those whose look is answered but not
@@ -80,6 +81,9 @@ func (m *Line) grantTo(s *State, a int, rev, index int8) {
 	}
 	if m.kind(a) == Writer && !s.Acq[a].Lowered {
 		s.Grant.A, s.Grant.M = int8(a+1), rev
+		if m.cfg.Acquirers[a].Delays {
+			s.Shadow = int8(a + 1)
+		}
 	} else {
 		s.Holds[a] = holding{rev, index}
 	}
@@ -91,6 +95,16 @@ func (m *Line) grantTo(s *State, a int, rev, index int8) {
 	}
 }
 
+// deleteShadow removes a's shadow, if it is a's.
+func (m *Line) deleteShadow(s *State, a int) {
+	if s.Shadow == int8(a+1) {
+		s.Shadow = 0
+		if !m.defect(ShadowNotWatched) {
+			s.happen(blockShadow)
+		}
+	}
+}
+
 func (m *Line) inspect(s *State, a int, rev int8) {
 	switch {
 	case s.Acq[a].Phase == done:
@@ -99,6 +113,8 @@ func (m *Line) inspect(s *State, a int, rev int8) {
 		s.Harm = harmDeadLease
 	case s.Grant.M >= rev:
 		s.Harm = harmToken
+	case s.Shadow > 0 && s.Dead[m.session(int(s.Shadow-1))]:
+		s.Harm = harmShadow
 	}
 	for b := range m.cfg.Acquirers {
 		if s.Holds[b].M > rev {
