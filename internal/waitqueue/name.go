@@ -29,6 +29,9 @@ type name struct {
 	watches map[bucket]*ownWatch
 	lines   map[bucket]*line
 	view    permitView
+	// littered: keys were seen that do not keep the name from being free, such
+	// as the record of an acquisition with an unknown outcome.
+	littered bool
 }
 
 // An ownWatch is the watch on the session's own tickets in one bucket. It is
@@ -112,6 +115,13 @@ func (n *name) forget(ticket string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.tickets, ticket)
+}
+
+// litter notes that the name has keys although nobody owns it exclusively.
+func (n *name) litter() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.littered = true
 }
 
 // localLine returns the line of the session's goroutines in one bucket.

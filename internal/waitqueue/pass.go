@@ -36,6 +36,8 @@ type pass struct {
 	chosen bool
 	plain  bool // without the heirs' shadows: a lease of one is gone
 
+	attempts int
+	flat     bool  // the request under way is the common one
 	unsure   bool  // an earlier request has an unknown outcome
 	freed    bool  // nobody else waited: next owns at rev
 	handed   bool  // somebody else was served: next's ticket was put at rev
@@ -178,6 +180,9 @@ func (p *pass) succession(l *line) {
 
 // read reads the reply of a request, and reports whether nothing is left to do.
 func (p *pass) read(r commit.Result) bool {
+	if p.flat {
+		return p.readRelease(r)
+	}
 	at := len(p.setOps())
 	all := true
 	for i := range p.parts {

@@ -87,13 +87,14 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// hintOf reads a ticket that waits. It reports false for a granted ticket.
+// hintOf reads a ticket that waits. It reports false for a granted ticket, and
+// for a key that is no ticket.
 func hintOf(kv *mvccpb.KeyValue) (hint, bool) {
 	h := hint{Key: string(kv.Key), Create: kv.CreateRevision, Lease: kv.Lease}
 	if kv.Version != waiting || json.Unmarshal(kv.Value, &h.ticketValue) != nil {
 		return h, false
 	}
-	return h, true
+	return h, len(h.Record) > 0
 }
 
 // granted returns the value of the ticket once it is granted.

@@ -60,12 +60,24 @@ func (a *acquisition) takeFree() []clientv3.Op {
 
 // tryTxn takes the names if they are free, and writes nothing if not.
 func (a *acquisition) tryTxn() commit.Txn {
+	if n := a.parts[0].n; a.bare() {
+		return a.txn([]clientv3.Cmp{absentIn(n.all())}, a.grant(a.rec), []clientv3.Op{get(n.owners())})
+	}
 	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
 	var otherwise []clientv3.Op
 	for i := range a.parts {
 		otherwise = append(otherwise, get(a.parts[i].n.owners()))
 	}
 	return a.txn(cmps, a.takeFree(), otherwise)
+}
+
+// bare tells whether one comparison may do for a try: an exclusive owner can
+// have a name below which there is nothing at all, as is usual.
+func (a *acquisition) bare() bool {
+	n := a.parts[0].n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return a.req.Mode == Exclusive && !n.littered
 }
 
 // enterTxn takes the names if they are free, else puts the tickets in line.

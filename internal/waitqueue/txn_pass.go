@@ -31,6 +31,9 @@ type level struct {
 // that a release that was queued still finds who came meanwhile.
 func (p *pass) build() commit.Txn {
 	p.choose()
+	if p.plainRelease() {
+		return p.releaseTxn()
+	}
 	if len(p.parts) == 1 {
 		cmps, then, otherwise := p.passOps(&p.parts[0])
 		return p.t.a.txn(cmps, then, otherwise)
@@ -42,6 +45,29 @@ func (p *pass) build() commit.Txn {
 		}
 	}
 	return p.t.a.txn(nil, ops, nil)
+}
+
+// plainRelease tells whether the pass is the common one: of an owner that
+// waited in no line and knows nobody who waits.
+func (p *pass) plainRelease() bool {
+	a := p.t.a
+	p.flat = a.req.Mode == Exclusive && !p.t.inLine && !a.uncertain && a.shadow == 0 && p.force == nil &&
+		p.attempts == 0 && len(p.parts[0].hints) == 0 && (p.next == nil || p.next.shadow == 0)
+	p.attempts++
+	return p.flat
+}
+
+// releaseTxn is the common pass. If somebody waits it does nothing, and its
+// reply carries who.
+func (p *pass) releaseTxn() commit.Txn {
+	n := p.parts[0].p.n
+	cmps := []clientv3.Cmp{unmodified(n.grant(), p.t.rev), idle(n.line())}
+	then := clientv3.OpDelete(n.grant())
+	if p.next != nil {
+		cmps = append(cmps, absent(n.void(p.next.id)))
+		then = clientv3.OpPut(n.grant(), p.next.rec, p.t.a.lease())
+	}
+	return p.t.a.txn(cmps, []clientv3.Op{then}, []clientv3.Op{first(n.lineAndOwners(), hintCount+levels)})
 }
 
 // setOps are the operations of a set's pass that concern no single name.
@@ -299,6 +325,17 @@ func (p *pass) readPart(part *passPart, r commit.Result) bool {
 		return true
 	}
 	part.saw(kvs(r, 0), kv(r, 1))
+	return false
+}
+
+// readRelease reads the reply of the common pass. A refusal says no more than
+// that the full one is needed.
+func (p *pass) readRelease(r commit.Result) bool {
+	if r.Succeeded {
+		p.freed = true
+		return true
+	}
+	p.parts[0].hints = lineOf(kvs(r, 0))
 	return false
 }
 

@@ -160,6 +160,10 @@ const maxInspections = 4
 // did not know of was in the way, so that it may try again.
 func (a *acquisition) refused(ctx context.Context, r commit.Result) (again bool, err error) {
 	held := &HeldError{Name: a.req.Names[0]}
+	if n := a.parts[0].n; a.bare() && len(kvs(r, 0)) == 0 {
+		n.litter() // waiters, readers, or nothing that counts: ask again, exactly
+		return true, held
+	}
 	limited := a.req.Mode == Permits
 	for i := range a.parts {
 		limited = limited || a.parts[i].view.stale() // it may be gone by now
