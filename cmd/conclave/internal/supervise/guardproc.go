@@ -26,7 +26,9 @@ type guardProc struct {
 	died   chan struct{} // closed when the guard has ended and was waited for
 }
 
-func startGuard(args []string) (*guardProc, error) {
+// startGuard starts a guard whose first orders are in the pipe before it exists: it
+// follows them even if the wrapper dies meanwhile.
+func startGuard(args []string, orders ...string) (*guardProc, error) {
 	exe, err := self()
 	if err != nil {
 		return nil, err
@@ -47,22 +49,27 @@ func startGuard(args []string) (*guardProc, error) {
 		return nil, err
 	}
 	defer acksW.Close()
+	g := &guardProc{orders: ordersW, acks: acksR, died: make(chan struct{})}
+	for _, line := range orders {
+		if err := g.order(line); err != nil {
+			g.closePipes()
+			return nil, err
+		}
+	}
 	files := append([]*os.File{null, null, null, ordersR, acksW}, closedAfter(acksFD)...)
-	proc, err := os.StartProcess(exe, append([]string{os.Args[0]}, args...), &os.ProcAttr{
+	g.proc, err = os.StartProcess(exe, append([]string{os.Args[0]}, args...), &os.ProcAttr{
 		Dir:   "/",
 		Env:   os.Environ(),
 		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		ordersW.Close()
-		acksR.Close()
+		g.closePipes()
 		return nil, err
 	}
-	g := &guardProc{proc: proc, orders: ordersW, acks: acksR, died: make(chan struct{})}
 	go func() {
 		defer close(g.died)
-		_, _ = proc.Wait()
+		_, _ = g.proc.Wait()
 	}()
 	return g, nil
 }
@@ -88,11 +95,21 @@ func closedAfter(last int) []*os.File {
 	return make([]*os.File, highest-last)
 }
 
+// watchGroup is the order that names the group and the end of validity.
+func watchGroup(pgid int, deadline time.Duration) string {
+	return fmt.Sprintf("%s %d %d", orderGroup, pgid, int64(deadline))
+}
+
 // arm tells the guard which group to watch until when, and waits for its answer.
 func (g *guardProc) arm(pgid int, deadline time.Duration) error {
-	if err := g.order("%s %d %d", orderGroup, pgid, int64(deadline)); err != nil {
+	if err := g.order(watchGroup(pgid, deadline)); err != nil {
 		return err
 	}
+	return g.confirmed()
+}
+
+// confirmed waits for the guard's answer to the order that names the group.
+func (g *guardProc) confirmed() error {
 	if err := g.acks.SetReadDeadline(time.Now().Add(answering)); err != nil {
 		return err
 	}
@@ -108,15 +125,15 @@ func (g *guardProc) arm(pgid int, deadline time.Duration) error {
 
 // renewed tells the guard a new end of validity.
 func (g *guardProc) renewed(deadline time.Duration) error {
-	return g.order("%s %d", orderDeadline, int64(deadline))
+	return g.order(fmt.Sprintf("%s %d", orderDeadline, int64(deadline)))
 }
 
-func (g *guardProc) order(format string, args ...any) error {
+func (g *guardProc) order(line string) error {
 	// A stopped guard must not stop the wrapper through a full pipe.
 	if err := g.orders.SetWriteDeadline(time.Now().Add(answering)); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(g.orders, format+"\n", args...)
+	_, err := fmt.Fprintln(g.orders, line)
 	return err
 }
 
@@ -139,5 +156,10 @@ func (g *guardProc) close() {
 		_ = g.proc.Kill()
 		<-g.died
 	}
+	_ = g.acks.Close()
+}
+
+func (g *guardProc) closePipes() {
+	_ = g.orders.Close()
 	_ = g.acks.Close()
 }

@@ -45,12 +45,14 @@ func wrapper(args []string) int {
 	fs := flag.NewFlagSet("wrapper", flag.ExitOnError)
 	valid := fs.Duration("valid", time.Hour, "")
 	grace := fs.Duration("grace", 0, "")
+	revoked := fs.Duration("revoked", time.Hour, "")
+	lostGrace := fs.Duration("lost-grace", 0, "")
 	leftover := fs.Duration("leftover", 50*time.Millisecond, "")
 	foreground := fs.Bool("foreground", false, "say afterwards who has the terminal")
 	_ = fs.Parse(args)
 
 	end := time.Now().Add(*valid)
-	lost, cancel := context.WithDeadlineCause(context.Background(), end, errors.New("expired"))
+	lost, cancel := context.WithTimeoutCause(context.Background(), min(*valid, *revoked), errors.New("expired"))
 	defer cancel()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
@@ -58,6 +60,7 @@ func wrapper(args []string) int {
 		Path: fs.Arg(0), Args: fs.Args(), Env: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Lost:      lost,
+		LostGrace: func(error) time.Duration { return *lostGrace },
 		Remaining: func() time.Duration { return time.Until(end) },
 		Grace:     *grace, Leftover: *leftover, Interval: 20 * time.Millisecond,
 		Signals:   signals,

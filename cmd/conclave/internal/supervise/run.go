@@ -96,6 +96,7 @@ func (r *run) loop() unix.WaitStatus {
 		}
 	}()
 	var signals <-chan os.Signal // nil until the stub is the command, which may handle them
+	var kill <-chan time.Time
 	for {
 		select {
 		case ws := <-r.cmd.events:
@@ -111,7 +112,10 @@ func (r *run) loop() unix.WaitStatus {
 			r.continued()
 		case <-lost:
 			lost = nil
-			r.lose()
+			renewal.Stop()
+			kill = r.lose()
+		case <-kill:
+			r.cmd.signal(unix.SIGKILL)
 		case <-renewal.C:
 			renewal.Reset(r.renew())
 		case <-r.guardDied():
@@ -120,12 +124,23 @@ func (r *run) loop() unix.WaitStatus {
 	}
 }
 
-// lose kills the group: ownership is over, and the name may be someone else's
-// any moment.
-func (r *run) lose() {
+// lose ends the group: ownership is over, and the name may be someone else's any
+// moment, or after the grace that its end allows. It returns when to kill.
+func (r *run) lose() <-chan time.Time {
 	r.result.Lost, r.result.Why = true, context.Cause(r.Lost)
-	r.cmd.signal(unix.SIGKILL)
-	r.notify(fmt.Sprintf("ownership lost, the command was killed: %v", r.result.Why))
+	grace := time.Duration(0)
+	if r.LostGrace != nil {
+		grace = r.LostGrace(r.result.Why)
+	}
+	if grace <= 0 {
+		r.cmd.signal(unix.SIGKILL)
+		r.notify(fmt.Sprintf("ownership lost, the command was killed: %v", r.result.Why))
+		return nil
+	}
+	r.tell(now() + grace)
+	r.end(unix.SIGTERM)
+	r.notify(fmt.Sprintf("ownership lost, the command has %s to end: %v", grace.Round(100*time.Millisecond), r.result.Why))
+	return time.After(grace)
 }
 
 // renew tells the guard how long ownership is valid, asks the command to end when
@@ -134,13 +149,7 @@ func (r *run) renew() time.Duration {
 	// The clock is read first: a pause in between makes the deadline earlier, never later.
 	at := now()
 	left := r.Remaining()
-	if d := at + left - r.told; d > sameDeadline || d < -sameDeadline {
-		r.told = at + left
-		// A guard that cannot be told is dead or stopped, and is replaced when it has ended.
-		if r.guard != nil && r.guard.renewed(r.told) != nil {
-			_ = r.guard.proc.Kill()
-		}
-	}
+	r.tell(at + left)
 	if left > r.Grace {
 		return min(r.Interval, left-r.Grace)
 	}
@@ -151,6 +160,19 @@ func (r *run) renew() time.Duration {
 		r.notify(fmt.Sprintf("no renewal was acknowledged, the command has %s to end", left.Round(100*time.Millisecond)))
 	}
 	return r.Interval
+}
+
+// tell tells the guard the end of validity if it is another than it knows.
+func (r *run) tell(deadline time.Duration) {
+	d := deadline - r.told
+	if r.guard == nil || (d < sameDeadline && d > -sameDeadline) {
+		return
+	}
+	r.told = deadline
+	// A guard that cannot be told is dead or stopped, and is replaced when it has ended.
+	if r.guard.renewed(deadline) != nil {
+		_ = r.guard.proc.Kill()
+	}
 }
 
 func (r *run) forward(sig os.Signal) {
@@ -197,9 +219,9 @@ func (r *run) guardDied() <-chan struct{} {
 // must not run on.
 func (r *run) replaceGuard() {
 	r.guard.close()
-	g, err := startGuard(r.GuardArgs)
+	g, err := startGuard(r.GuardArgs, watchGroup(r.cmd.pid, r.told))
 	if err == nil {
-		if err = g.arm(r.cmd.pid, r.told); err == nil {
+		if err = g.confirmed(); err == nil {
 			r.guard = g
 			return
 		}

@@ -195,6 +195,26 @@ func TestRenewalsStop(t *testing.T) {
 	})
 }
 
+// An end that leaves a grace, as a forced release does, asks first and kills later.
+func TestLostWithGrace(t *testing.T) {
+	mark := filepath.Join(t.TempDir(), "mark")
+	out, code := run(t, "", "-revoked", "300ms", "-lost-grace", "30s", sh, "-c",
+		"trap 'echo 1 > "+mark+"; exit 0' TERM; while :; do sleep 0.01; done")
+	if code != 7 {
+		t.Errorf("exit %d, want 7: %s", code, out)
+	}
+	pidIn(t, mark)
+
+	began := time.Now()
+	out, code = run(t, "", "-revoked", "300ms", "-lost-grace", "400ms", sh, "-c", "trap '' TERM; while :; do sleep 0.01; done")
+	if code != 7 {
+		t.Errorf("exit %d, want 7: %s", code, out)
+	}
+	if time.Since(began) < 700*time.Millisecond {
+		t.Error("killed before the grace was over")
+	}
+}
+
 func TestLeftoversEndBeforeRunReturns(t *testing.T) {
 	for _, trap := range []string{"", "trap '' TERM;"} {
 		file := filepath.Join(t.TempDir(), "pid")

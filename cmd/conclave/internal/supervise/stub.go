@@ -5,6 +5,7 @@ package supervise
 import (
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -45,6 +46,10 @@ func Stub(args []string) int {
 }
 
 func become(path string, argv []string) error {
+	runtime.LockOSThread()
+	if err := dieWithParent(); err != nil {
+		return err
+	}
 	err := syscall.Exec(path, argv, os.Environ())
 	if !errors.Is(err, syscall.ENOEXEC) {
 		return err

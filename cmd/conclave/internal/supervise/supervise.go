@@ -32,6 +32,10 @@ type Config struct {
 
 	// Lost ends when ownership ended: the group is killed at once.
 	Lost context.Context
+	// LostGrace says for how long after the end of Lost, with this cause, nobody else
+	// can be the owner: the group then gets TERM at once and KILL after that time.
+	// Optional; zero or less is at once.
+	LostGrace func(cause error) time.Duration
 	// Remaining says how long ownership is still valid without a further renewal.
 	// It is called often and must not block.
 	Remaining func() time.Duration

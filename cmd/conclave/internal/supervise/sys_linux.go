@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // self is the running binary itself, also after an upgrade replaced or removed
@@ -18,6 +20,13 @@ const openFiles = "/proc/self/fd"
 // thread that started it ends, hence the caller stays locked to its thread.
 func stubAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// dieWithParent makes the kernel kill this process when the wrapper dies. The mark
+// belongs to a thread: the one set at the start is lost when another executes the
+// command, so the thread that will execute it sets its own.
+func dieWithParent() error {
+	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 }
 
 // groupRuns reports whether a process of the group can still run. Ended processes

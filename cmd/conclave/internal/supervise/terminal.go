@@ -41,9 +41,14 @@ func (t *terminal) give(pgid int) {
 	if fg, err := unix.IoctlGetInt(t.fd, unix.TIOCGPGRP); err != nil || fg != t.own {
 		return
 	}
-	if unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, pgid) == nil {
-		t.given = true
+	if unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, pgid) != nil {
+		return
 	}
+	t.given = true
+	// From now on the wrapper is in the background: without this it would be
+	// stopped when it takes the terminal back, and on some terminals when it
+	// writes a line. Only a guard could inherit it, and that ignores it too.
+	signal.Ignore(unix.SIGTTOU)
 }
 
 // takeBack makes the wrapper's group the foreground group again.
@@ -52,9 +57,5 @@ func (t *terminal) takeBack() {
 		return
 	}
 	t.given = false
-	// A background process that sets the foreground group is stopped unless it
-	// ignores this signal. Nothing is executed afterwards that could inherit it
-	// but a guard, which ignores it too.
-	signal.Ignore(unix.SIGTTOU)
 	_ = unix.IoctlSetPointerInt(t.fd, unix.TIOCSPGRP, t.own)
 }
