@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/conclavehq/conclave/internal/keyspace"
+)
+
+const (
+	minTTL       = 5 * time.Second
+	maxTTL       = time.Hour
+	defaultTTL   = 15 * time.Second
+	defaultGrace = 5 * time.Second
+	maxPurpose   = 256
+)
+
+type lockFlags struct {
+	shared  bool
+	slots   int
+	noWait  bool
+	purpose string
+	ttl     durationFlag
+	wait    durationFlag
+	grace   durationFlag
+}
+
+func (a *app) lockCommand() *cobra.Command {
+	cmd := group(&cobra.Command{
+		Use:     "lock",
+		Short:   "Run commands under locks",
+		Example: "  conclave lock run nightly -- ./job.sh",
+	})
+	cmd.AddCommand(a.lockRunCommand())
+	return cmd
+}
+
+func (a *app) lockRunCommand() *cobra.Command {
+	f := lockFlags{
+		ttl:   durationFlag{name: "ttl", min: minTTL, max: maxTTL, whole: true, value: defaultTTL},
+		wait:  durationFlag{name: "wait", max: maxDuration},
+		grace: durationFlag{name: "grace", max: maxTTL, value: defaultGrace},
+	}
+	cmd := &cobra.Command{
+		Use:   "run NAME [flags] -- COMMAND [argument...]",
+		Short: "Run a command under a lock",
+		Long: `run waits for the lock NAME, runs the command, and lets the lock go when it ends.
+The command gets this command's standard streams and the signals INT, TERM, HUP,
+QUIT, USR1 and USR2; its exit code comes through (128+n when signal n ended it).
+It finds CONCLAVE_NAME, CONCLAVE_TOKEN, CONCLAVE_SESSION and CONCLAVE_OWNER in its
+environment. What it leaves running in its process group is ended before the lock
+is let go; processes that leave the group are out of reach.
+
+A lock is advisory: nothing but a check of the token by the resource itself stops a
+command that was paused or cut off. What can be done from outside is done: when
+renewals are no longer acknowledged the command gets TERM at the end of validity
+minus --grace, which counts at most a third of --ttl, and KILL at the end of
+validity, before the lock can be anyone else's. A guard process kills it at once
+when conclave itself dies, and at the end of validity when conclave is stopped. If
+a whole container or machine is frozen, guard and all, only the token protects.
+
+Exit codes of its own: 5 not acquired, 7 ownership lost while the command ran, 126
+the command cannot be executed, 127 it does not exist; both are found out before
+the lock is asked for.`,
+		Example: `  conclave lock run nightly -- ./job.sh
+  conclave lock run deploy --no-wait -- ./deploy.sh || echo "somebody else deploys"
+  conclave lock run reports --shared -- ./read.sh
+  conclave lock run workers --slots 3 --wait 1m -- ./work.sh`,
+		Args: lockRunArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.lockRun(cmd.Context(), args[0], args[1:], f.check(cmd))
+		},
+	}
+	fs := cmd.Flags()
+	fs.BoolVar(&f.shared, "shared", false, "share the lock with others that say --shared")
+	fs.IntVar(&f.slots, "slots", 0, "let up to this many hold NAME at one time; all must give the same number")
+	fs.Var(&f.ttl, "ttl", "time until others can have the lock after this machine dies, 5s to 1h")
+	fs.Var(&f.wait, "wait", "longest time to wait in line; elapsed: exit code 5")
+	fs.BoolVar(&f.noWait, "no-wait", false, "do not wait: exit code 5 if the lock is not free")
+	fs.StringVar(&f.purpose, "purpose", "", "what for, shown to those who wait")
+	fs.Var(&f.grace, "grace", "time between TERM and KILL when renewals stop")
+	return cmd
+}
+
+func lockRunArgs(cmd *cobra.Command, args []string) error {
+	const hint = "such as: conclave lock run nightly -- ./job.sh"
+	dash := cmd.ArgsLenAtDash()
+	switch {
+	case len(args) == 0 || dash == 0:
+		return usage("invalid_arguments", hint, "NAME is missing")
+	case dash > 1 || (dash < 0 && len(args) > 1):
+		return usage("invalid_arguments", hint, "unexpected argument %q: the command must follow --", args[1])
+	case len(args) == 1:
+		return usage("invalid_arguments", hint, "the command is missing: it must follow --")
+	}
+	return nil
+}
+
+// A lockRequest is a checked command line.
+type lockRequest struct {
+	lockFlags
+	err error
+}
+
+// check finds what pflag cannot: flags that exclude each other, and numbers.
+func (f lockFlags) check(cmd *cobra.Command) lockRequest {
+	r := lockRequest{lockFlags: f}
+	slots := cmd.Flags().Changed("slots")
+	switch {
+	case slots && f.shared:
+		r.err = usage("invalid_slots", "give one of the two", "--slots and --shared exclude each other")
+	case slots && f.slots < 1:
+		r.err = usage("invalid_slots", "", "--slots: %d is less than 1", f.slots)
+	case f.noWait && f.wait.set:
+		r.err = usage("invalid_wait", "give one of the two", "--wait and --no-wait exclude each other")
+	}
+	if err := keyspace.CheckText("--purpose", f.purpose, maxPurpose); err != nil && r.err == nil {
+		r.err = usage("invalid_purpose", "", "%s", err)
+	}
+	return r
+}
+
+// tries reports whether the lock is tried once, with no place in line.
+func (f lockFlags) tries() bool { return f.noWait || (f.wait.set && f.wait.value == 0) }

@@ -1,0 +1,328 @@
+//go:build linux
+
+package cli_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// A house is a `conclave dev` and commands that find it.
+type house struct {
+	t     *testing.T
+	env   []string
+	dev   *exec.Cmd
+	url   string
+	cache string
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, cache: t.TempDir()}
+	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
+	h.dev = h.command("dev", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0")
+	h.dev.Stderr = nil
+	out, err := h.dev.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(h.dev)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.url = strings.TrimPrefix(strings.TrimSpace(line), "ready etcd=")
+	return h
+}
+
+func (h *house) command(args ...string) *exec.Cmd {
+	h.t.Helper()
+	path, err := exec.LookPath("conclave")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = h.env
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// start starts cmd and ends it, at the latest, with the test.
+func (h *house) start(cmd *exec.Cmd) {
+	h.t.Helper()
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
+// run starts `conclave lock run` on a shell script.
+func (h *house) run(flags, script string) *exec.Cmd {
+	h.t.Helper()
+	args := append([]string{"lock", "run"}, strings.Fields(flags)...)
+	cmd := h.command(append(args, "--", "/bin/sh", "-c", script)...)
+	h.start(cmd)
+	return cmd
+}
+
+// code waits for the end of cmd and returns its exit code.
+func (h *house) code(cmd *exec.Cmd) int {
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode()
+}
+
+func (h *house) signal(cmd *exec.Cmd, sig syscall.Signal) {
+	h.t.Helper()
+	if err := cmd.Process.Signal(sig); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) client() *clientv3.Client {
+	h.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{h.url}, DialTimeout: patience, Logger: zap.NewNop()})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// left returns how many keys and leases there are.
+func left(t *testing.T, c *clientv3.Client) (keys, leases int) {
+	t.Helper()
+	resp, err := c.Get(t.Context(), "", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := c.Leases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(resp.Count), len(l.Leases)
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not seen in %s: %s", patience, what)
+		}
+	}
+}
+
+// gone reports whether the process has ended, whether or not anybody waited for it.
+func gone(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
+}
+
+// pidIn waits until the file holds a number that ends its line.
+func pidIn(t *testing.T, file string) int {
+	t.Helper()
+	var pid int
+	eventually(t, "a number in "+filepath.Base(file), func() bool {
+		b, err := os.ReadFile(file)
+		if err != nil || !bytes.HasSuffix(b, []byte("\n")) {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
+		return err == nil
+	})
+	return pid
+}
+
+const forever = "while :; do sleep 0.01; done"
+
+func TestOneJobAfterTheOther(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	log, job := filepath.Join(dir, "log"), filepath.Join(dir, "job.sh")
+	script := fmt.Sprintf("#!/bin/sh\necho begin $$ >> %s\nsleep 0.2\necho end $$ >> %s\n", log, log)
+	if err := os.WriteFile(job, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var runs []*exec.Cmd
+	for range 4 {
+		cmd := h.command("lock", "run", "nightly", "--", "./job.sh")
+		cmd.Dir = dir
+		h.start(cmd)
+		runs = append(runs, cmd)
+	}
+	for _, cmd := range runs {
+		if code := h.code(cmd); code != 0 {
+			t.Errorf("exit %d", code)
+		}
+	}
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if len(lines) != 2*len(runs) {
+		t.Fatalf("%d lines of %d jobs: %q", len(lines), len(runs), lines)
+	}
+	for i := 0; i < len(lines); i += 2 {
+		if strings.TrimPrefix(lines[i], "begin ") != strings.TrimPrefix(lines[i+1], "end ") {
+			t.Errorf("two jobs ran at once: %q", lines)
+		}
+	}
+}
+
+// With a TTL of an hour, whoever gets the name in time did not get it by the lease's end.
+func TestTermFreesTheNameAtOnce(t *testing.T) {
+	h := newHouse(t)
+	c := h.client()
+	ready := filepath.Join(t.TempDir(), "ready")
+	first := h.run("x --ttl 1h", "trap 'exit 5' TERM; echo $$ > "+ready+"; "+forever)
+	pidIn(t, ready)
+	second := h.run("x --ttl 1h", "exit 0")
+	eventually(t, "a second lease", func() bool { _, leases := left(t, c); return leases == 2 })
+	began := time.Now()
+	h.signal(first, syscall.SIGTERM)
+	if code := h.code(first); code != 5 {
+		t.Errorf("exit %d, want the command's own 5", code)
+	}
+	if code := h.code(second); code != 0 {
+		t.Errorf("the next one: exit %d", code)
+	}
+	t.Logf("from TERM to the end of the next one's command: %s", time.Since(began))
+	if keys, leases := left(t, c); keys != 0 || leases != 0 {
+		t.Errorf("%d keys and %d leases are left", keys, leases)
+	}
+}
+
+func TestTermWhileWaitingLeavesTheLine(t *testing.T) {
+	for sig, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
+		h := newHouse(t)
+		c := h.client()
+		ready := filepath.Join(t.TempDir(), "ready")
+		h.run("x --ttl 1h", "echo $$ > "+ready+"; "+forever)
+		pidIn(t, ready)
+		before, _ := left(t, c)
+		waiter := h.run("x --ttl 1h", "exit 0")
+		eventually(t, "a ticket in line", func() bool { keys, _ := left(t, c); return keys > before })
+		h.signal(waiter, sig)
+		if code := h.code(waiter); code != want {
+			t.Errorf("%s: exit %d, want %d", sig, code, want)
+		}
+		if keys, leases := left(t, c); keys != before || leases != 1 {
+			t.Errorf("%s: %d keys and %d leases, want %d and 1", sig, keys, leases, before)
+		}
+	}
+}
+
+// next runs a command that says whether the process in file is gone when it gets the name.
+func (h *house) next(pid int) *exec.Cmd {
+	return h.run("x --ttl 5s", fmt.Sprintf(
+		"case $(cat /proc/%d/stat 2>/dev/null) in ''|*') Z '*) exit 0;; *) exit 99;; esac", pid))
+}
+
+func TestWrapperKilled(t *testing.T) {
+	h := newHouse(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	cmd := h.run("x --ttl 5s", "trap '' TERM; echo $$ > "+ready+"; "+forever)
+	pid := pidIn(t, ready)
+	next := h.next(pid)
+	h.signal(cmd, syscall.SIGKILL)
+	eventually(t, "the command's end", func() bool { return gone(pid) })
+	if code := h.code(next); code != 0 {
+		t.Errorf("the next one: exit %d, the command before it ran on", code)
+	}
+}
+
+func TestWrapperStopped(t *testing.T) {
+	h := newHouse(t)
+	ready := filepath.Join(t.TempDir(), "ready")
+	cmd := h.run("x --ttl 5s", "trap '' TERM; echo $$ > "+ready+"; "+forever)
+	pid := pidIn(t, ready)
+	next := h.next(pid)
+	h.signal(cmd, syscall.SIGSTOP)
+	if code := h.code(next); code != 0 {
+		t.Errorf("the next one: exit %d, the command before it ran on", code)
+	}
+	h.signal(cmd, syscall.SIGCONT)
+	if code := h.code(cmd); code != 7 {
+		t.Errorf("exit %d of the one that was stopped, want 7", code)
+	}
+}
+
+func TestEtcdGone(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	ready, mark := filepath.Join(dir, "ready"), filepath.Join(dir, "mark")
+	polite := h.run("x --ttl 5s --grace 1s", "trap 'echo 1 > "+mark+"; exit 0' TERM; echo $$ > "+ready+"; "+forever)
+	pidIn(t, ready)
+	h.signal(h.dev, syscall.SIGKILL)
+	if code := h.code(polite); code != 7 {
+		t.Errorf("exit %d, want 7", code)
+	}
+	pidIn(t, mark)
+
+	// Nothing answers any more, and the state file of the killed dev misleads nobody.
+	var stderr bytes.Buffer
+	cmd := h.command("lock", "run", "x", "--", "true")
+	cmd.Stderr = &stderr
+	h.start(cmd)
+	if code := h.code(cmd); code != 6 && !strings.Contains(stderr.String(), "127.0.0.1:2379") {
+		t.Errorf("exit %d, want 6 from the default address: %s", code, stderr.String())
+	}
+}
+
+func TestLeaseRevokedByHand(t *testing.T) {
+	h := newHouse(t)
+	c := h.client()
+	ready := filepath.Join(t.TempDir(), "ready")
+	cmd := h.run("x --ttl 1h", "trap '' TERM; echo $$ > "+ready+"; "+forever)
+	pid := pidIn(t, ready)
+	l, err := c.Leases(context.Background())
+	if err != nil || len(l.Leases) != 1 {
+		t.Fatal(l, err)
+	}
+	if _, err := c.Revoke(context.Background(), l.Leases[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if code := h.code(cmd); code != 7 {
+		t.Errorf("exit %d, want 7", code)
+	}
+	if !gone(pid) {
+		t.Error("the command runs on")
+	}
+}
+
+func TestDevStops(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		h := newHouse(t)
+		h.signal(h.dev, sig)
+		if code := h.code(h.dev); code != 0 {
+			t.Errorf("%s: exit %d", sig, code)
+		}
+		files, err := filepath.Glob(filepath.Join(h.cache, "conclave", "run", "*"))
+		if err != nil || len(files) > 0 {
+			t.Errorf("%s: left behind: %q, %v", sig, files, err)
+		}
+	}
+}

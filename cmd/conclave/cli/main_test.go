@@ -1,0 +1,189 @@
+//go:build linux
+
+package cli_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+
+	"github.com/conclavehq/conclave/cmd/conclave/cli"
+)
+
+// The test binary plays conclave, in scripts and in Go tests.
+func TestMain(m *testing.M) {
+	testscript.Main(checked{m}, map[string]func(){
+		"conclave": func() {
+			os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ()))
+		},
+	})
+}
+
+type checked struct{ m *testing.M }
+
+func (c checked) Run() int {
+	// Under the race detector every process of a test would wait a second before it ends.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
+		return 1
+	}
+	code := c.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "goroutines left:", err)
+		return 1
+	}
+	return code
+}
+
+// patience bounds waiting for a condition that must come true. It is no
+// measurement: a busy machine may take long.
+const patience = 60 * time.Second
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
+			env.Setenv("GORACE", os.Getenv("GORACE"))
+			env.Setenv("LONG", strings.Repeat("x", 300))
+			env.Setenv("CONTROL", "a\x01b")
+			env.Setenv("INVALID", "a\xffb")
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "slow" {
+				return os.Getenv("CONCLAVE_SLOW") != "", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"dev":     scriptDev,
+			"until":   scriptUntil,
+			"capture": scriptCapture,
+			"fails":   scriptFails,
+			"portof":  scriptPortOf,
+		},
+	})
+}
+
+// scriptDev starts `conclave dev` on free ports for the rest of the script and
+// sets ETCD to its endpoint.
+func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("unsupported: ! dev")
+	}
+	args = append([]string{"dev", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"}, args...)
+	cmd := scriptCommand(ts, "conclave", args)
+	cmd.Stderr = scriptLog{ts}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	ts.Check(err)
+	endpoint, ok := strings.CutPrefix(strings.TrimSpace(line), "ready etcd=")
+	if !ok {
+		ts.Fatalf("dev printed %q", line)
+	}
+	ts.Setenv("ETCD", endpoint)
+}
+
+// scriptUntil runs a command that does not end by itself until a line of its
+// output matches, then interrupts it.
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until regexp command...")
+	}
+	want := regexp.MustCompile(args[0])
+	cmd := scriptCommand(ts, args[1], args[2:])
+	cmd.Stderr = scriptLog{ts}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	giveUp := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer giveUp.Stop()
+	seen := false
+	for lines := bufio.NewScanner(out); !seen && lines.Scan(); {
+		ts.Logf("%s", lines.Text())
+		seen = want.MatchString(lines.Text())
+	}
+	_ = cmd.Process.Signal(os.Interrupt)
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+	if !seen {
+		ts.Fatalf("%q never printed", args[0])
+	}
+}
+
+// scriptCapture sets a variable to what the regexp's group matches in the last output.
+func scriptCapture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture VAR regexp")
+	}
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(m) != 2 {
+		ts.Fatalf("%q does not match", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// scriptFails runs a command that must end with the given exit code.
+func scriptFails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails code command...")
+	}
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s; stderr: %s", got, args[0], ts.ReadFile("stderr"))
+	}
+}
+
+// scriptPortOf sets PORT to the port of a URL.
+func scriptPortOf(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv("PORT", args[0][strings.LastIndexByte(args[0], ':')+1:])
+}
+
+func scriptCommand(ts *testscript.TestScript, name string, args []string) *exec.Cmd {
+	path, err := exec.LookPath(name)
+	ts.Check(err)
+	cmd := exec.Command(path, args...)
+	cmd.Dir = ts.Getenv("WORK")
+	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "ETCDCTL_ENDPOINTS", "CONCLAVE_ENDPOINTS", "GORACE"} {
+		if value := ts.Getenv(v); value != "" {
+			cmd.Env = append(cmd.Env, v+"="+value)
+		}
+	}
+	return cmd
+}
+
+// scriptLog writes what a background command says into the script's log.
+type scriptLog struct{ ts *testscript.TestScript }
+
+func (l scriptLog) Write(b []byte) (int, error) {
+	l.ts.Logf("%s", strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}

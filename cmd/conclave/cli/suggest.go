@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// didYouMean returns a hint if typed is close to one of known, which are shown
+// with the prefix before them.
+func didYouMean(typed string, known []string, prefix string) string {
+	best, at := "", len(typed)/2+1
+	for _, k := range known {
+		if d := distance(strings.ToLower(typed), strings.ToLower(k)); d < at {
+			best, at = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", prefix+best)
+}
+
+// distance counts the single-character changes that make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// unknownCommand is the error for a word that is no command of parent.
+func unknownCommand(parent *cobra.Command, typed string) error {
+	var names []string
+	for _, c := range parent.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	hint := didYouMean(typed, names, "")
+	if hint == "" {
+		hint = fmt.Sprintf("see %s --help", parent.CommandPath())
+	}
+	return usage("invalid_command", hint, "unknown command %q for %q", typed, parent.CommandPath())
+}
+
+// group makes a command that only holds others: alone it shows its help, and a
+// word that is no command is an error. cobra would show help and succeed.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0])
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
+}
+
+// flagError turns pflag's errors into usage errors, with a suggestion.
+func flagError(cmd *cobra.Command, err error) error {
+	if e, ok := asError(err); ok {
+		return e
+	}
+	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	if unknown, ok := asUnknownFlag(err); ok && len(unknown) > 1 {
+		var names []string
+		visit := func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		}
+		cmd.Flags().VisitAll(visit)
+		cmd.InheritedFlags().VisitAll(visit)
+		if h := didYouMean(unknown, names, "--"); h != "" {
+			hint = h
+		}
+	}
+	return usage("invalid_flag", hint, "%s", err)
+}
