@@ -25,7 +25,7 @@ func WithPurpose(text string) Option {
 // WithLockDelay keeps the name from others for d after its owner was lost
 // without a release, for resources that cannot check a token. Whole seconds up
 // to an hour; etcd times it. It has no effect on read locks and permits, and
-// none after a release.
+// none after a release, a forced one included.
 func WithLockDelay(d time.Duration) Option {
 	return func(r *waitqueue.Request) { r.Delay = d }
 }

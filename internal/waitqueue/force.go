@@ -83,15 +83,19 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	if gone || err != nil {
 		return err
 	}
-	line, err := q.e.Client().Do(ctx, get(q.keys(c.Name).line()))
+	resp, err := q.e.Client().Txn(ctx).Then(get(q.keys(c.Name).line()), clientv3.OpGet(q.keys(c.Name).shadow())).Commit()
 	if err != nil {
 		return err
 	}
+	line, shadow := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
 	n := q.use(c.Name)
 	a := &acquisition{q: q, id: c.Record.ID, set: c.Record.Set, req: &Request{Names: []string{c.Name}, Mode: c.Record.Mode,
 		Permits: c.Record.Permits, Lost: func(err error) error { return err }}}
 	a.parts = []part{{n: n, own: c.key, ticket: n.ticket(bucketOf(0), c.Record.ID)}}
-	for _, kv := range line.Get().Kvs {
+	if len(shadow) > 0 && recordOf(shadow[0]).ID == c.Record.ID {
+		a.shadow = clientv3.LeaseID(shadow[0].Lease) // an owner that was told leaves none behind
+	}
+	for _, kv := range line {
 		if strings.HasSuffix(string(kv.Key), "/"+c.Record.ID) {
 			a.parts[0].ticket = string(kv.Key)
 		}

@@ -28,6 +28,10 @@ func unmodified(key string, rev int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(key), "=", rev)
 }
 
+func unmodifiedValue(key, value string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.Value(key), "=", value)
+}
+
 // noneNewer holds when nothing in s was written after rev.
 func noneNewer(s span, rev int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(s.from), "<", rev+1).WithRange(s.end)

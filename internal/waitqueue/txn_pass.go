@@ -118,8 +118,13 @@ func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv
 		before, after := around(part.p.n.reads(), part.p.own)
 		chain = []clientv3.Op{nested([]clientv3.Cmp{absentIn(before), absentIn(after)}, chain, p.leave(part, nil))}
 	}
-	// If the grant is not ours any more, the ticket is of no use to anybody.
+	// If the grant is not ours any more, the ticket is of no use to anybody, nor
+	// is the shadow, unless the next owner has one of its own.
 	otherwise := p.voided([]clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)})
+	if a.shadow != 0 {
+		otherwise = append(otherwise, nested([]clientv3.Cmp{unmodifiedValue(part.p.n.shadow(), a.shadowValue())},
+			[]clientv3.Op{clientv3.OpDelete(part.p.n.shadow())}, nil))
+	}
 	return []clientv3.Cmp{unmodified(part.p.own, part.rev)}, chain, otherwise
 }
 
