@@ -89,7 +89,7 @@ func NewSession(ctx context.Context, c *clientv3.Client, opts ...SessionOption) 
 	}
 	s.margin = max(s.ttl/10, time.Second)
 	s.ctx = ownership.NewContext(ctx, s.lapsed)
-	s.engine = engine.New(engine.Config{Client: c, Lease: s.lease, TTL: s.ttl, Log: s.log,
+	s.engine = engine.New(engine.Config{Client: c, Lease: s.lease, TTL: s.ttl, Log: s.log, Session: s.ctx.Inner(),
 		Gone: func() { s.ctx.End(ErrSessionExpired) }})
 	renewCtx, stop := context.WithCancel(context.Background())
 	s.stopRenewing = stop

@@ -25,6 +25,8 @@ type Config struct {
 	Lease  clientv3.LeaseID
 	TTL    time.Duration
 	Log    *slog.Logger
+	// Session ends with the session. Its Err does not compare the clock.
+	Session context.Context
 	// Gone is called when etcd says that the lease is gone. It must not block.
 	Gone func()
 }
@@ -37,6 +39,7 @@ type Engine struct {
 	ttl    time.Duration
 	log    *slog.Logger
 	gone   func()
+	sess   context.Context
 	prefix string // of acquisition ids: "<lease>-<nonce>"
 	count  atomic.Uint64
 
@@ -62,6 +65,7 @@ func New(cfg Config) *Engine {
 		ttl:       cfg.TTL,
 		log:       cfg.Log,
 		gone:      cfg.Gone,
+		sess:      cfg.Session,
 		prefix:    fmt.Sprintf("%016x-%s", uint64(cfg.Lease), hex.EncodeToString(nonce[:])),
 		shared:    make(map[any]any),
 	}
@@ -93,6 +97,10 @@ func (e *Engine) LeaseGone(ctx context.Context) bool {
 	e.gone()
 	return true
 }
+
+// Session ends with the session, for registering with: who asks whether the
+// session still stands asks the session, which compares the clock.
+func (e *Engine) Session() context.Context { return e.sess }
 
 // Context ends with the engine. It requires a leader, and all watches of the
 // engine derive from it, so that they share one stream.

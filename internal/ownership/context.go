@@ -39,6 +39,10 @@ func (c *Context) Check() error {
 	return context.Cause(c.Context)
 }
 
+// Inner returns the context that children derive from. Its Done and Err do not
+// compare the clock: it is for registering with, not for asking.
+func (c *Context) Inner() context.Context { return c.Context }
+
 // End ends the context with cause; only the first end counts.
 func (c *Context) End(cause error) { c.cancel(cause) }
 

@@ -18,7 +18,8 @@ type acquisition struct {
 	q      *Queue
 	req    *Request
 	id     string
-	rec    string // the record, the same bytes in every request
+	record Record
+	rec    string // the record encoded, the same bytes in every request
 	parts  []part // one for each name
 	line   *line  // the local line it stands in, if its mode has one
 	shadow clientv3.LeaseID
@@ -57,14 +58,15 @@ func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
 	for _, n := range names {
 		a.parts = append(a.parts, part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
 	}
-	r := q.record
+	a.record = q.record
+	r := &a.record
 	r.ID, r.Mode, r.Purpose, r.Permits = a.id, req.Mode, req.Purpose, req.Permits
 	r.Grace, r.Since = req.Grace.Milliseconds(), time.Now().UTC()
 	if req.Mode == Set {
 		a.set = a.parts[0].n.set(a.id)
 		r.Set = a.set
 	}
-	a.rec = mustJSON(r)
+	a.rec = r.encode(q.common)
 	return a
 }
 

@@ -16,10 +16,17 @@ func absent(key string) clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 }
 
-func absentIn(s span) clientv3.Cmp { return absent(s.from).WithRange(s.end) }
+func absentIn(s span) clientv3.Cmp { return overSpan(absent(s.from), s) }
 
 func idle(s span) clientv3.Cmp {
-	return clientv3.Compare(clientv3.Version(s.from), "!=", waiting).WithRange(s.end)
+	return overSpan(clientv3.Compare(clientv3.Version(s.from), "!=", waiting), s)
+}
+
+// overSpan makes c one over all keys of s. It does what WithRange does, without
+// its deep copy, which showed in profiles.
+func overSpan(c clientv3.Cmp, s span) clientv3.Cmp {
+	c.GetCompare().RangeEnd = []byte(s.end)
+	return c
 }
 
 // unmodified holds when key was last written at rev. For a ticket that waits
@@ -34,7 +41,7 @@ func unmodifiedValue(key, value string) clientv3.Cmp {
 
 // noneNewer holds when nothing in s was written after rev.
 func noneNewer(s span, rev int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(s.from), "<", rev+1).WithRange(s.end)
+	return overSpan(clientv3.Compare(clientv3.ModRevision(s.from), "<", rev+1), s)
 }
 
 func get(s span, opts ...clientv3.OpOption) clientv3.Op {

@@ -32,6 +32,9 @@ type name struct {
 	// littered: keys were seen that do not keep the name from being free, such
 	// as the record of an acquisition with an unknown outcome.
 	littered bool
+	// crowded: somebody else waited lately, so that a release had better be
+	// ready to hand over.
+	crowded bool
 }
 
 // An ownWatch is the watch on the session's own tickets in one bucket. It is
@@ -122,6 +125,18 @@ func (n *name) litter() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.littered = true
+}
+
+func (n *name) setCrowded(c bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.crowded = c
+}
+
+func (n *name) isCrowded() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.crowded
 }
 
 // localLine returns the line of the session's goroutines in one bucket.

@@ -43,7 +43,7 @@ func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
 	o := &Owned{q: a.q, a: a, t: t, token: t.token(), since: clock.Now()}
 	base := context.WithValue(ownership.WithToken(ctx, o.token), ownedKey{}, o)
 	o.ctx = ownership.NewContext(base, o.lapsed)
-	o.stop = append(o.stop, context.AfterFunc(a.q.s.Context(), func() { _ = o.ctx.Check() }))
+	o.stop = append(o.stop, context.AfterFunc(a.q.e.Session(), func() { _ = o.ctx.Check() }))
 	if d := a.req.MaxHold; d > 0 {
 		timer := time.AfterFunc(d, func() { o.overdue() })
 		o.stop = append(o.stop, timer.Stop)

@@ -20,6 +20,7 @@ type Queue struct {
 	e       *engine.Engine
 	recipe  string
 	record  Record // what all records of the session have in common
+	common  string // the same, encoded
 	streams *watch.Streams
 
 	mu    sync.Mutex
@@ -39,6 +40,7 @@ func For(s *core.Session, recipe string) *Queue {
 		q := &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
 			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
 			streams: new(watch.Streams)}
+		q.common = q.record.common()
 		return q
 	}).(*Queue)
 }
@@ -116,9 +118,12 @@ func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, 
 		return nil, q.ended()
 	}
 	defer q.e.Leave()
+	if q.s.Context().Err() != nil {
+		return nil, q.ended()
+	}
 	ctx, cancel := q.untilSessionEnds(ctx)
 	defer cancel()
-	if err := context.Cause(ctx); err != nil {
+	if ctx.Err() != nil {
 		return nil, waitError(ctx)
 	}
 	names := make([]*name, len(r.Names))
@@ -150,7 +155,7 @@ func (a *acquisition) grantShadow(ctx context.Context) (err error) {
 // untilSessionEnds returns a ctx that ends with the session too, with its cause.
 func (q *Queue) untilSessionEnds(ctx context.Context) (context.Context, func()) {
 	both, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(q.s.Context(), func() { cancel(q.ended()) })
+	stop := context.AfterFunc(q.e.Session(), func() { cancel(q.ended()) })
 	return both, func() {
 		stop()
 		cancel(nil)

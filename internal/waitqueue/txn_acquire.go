@@ -60,7 +60,8 @@ func (a *acquisition) takeFree() []clientv3.Op {
 
 // tryTxn takes the names if they are free, and writes nothing if not.
 func (a *acquisition) tryTxn() commit.Txn {
-	if n := a.parts[0].n; a.bare() {
+	if a.bare() {
+		n := a.parts[0].n
 		return a.txn([]clientv3.Cmp{absentIn(n.all())}, a.grant(a.rec), []clientv3.Op{get(n.owners())})
 	}
 	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
@@ -124,7 +125,9 @@ func never(key string) clientv3.Cmp {
 // claimTxn takes the names for the tickets that a look found first and free.
 func (a *acquisition) claimTxn(v *sight) commit.Txn {
 	var cmps []clientv3.Cmp
-	then := a.grant(handedOver([]byte(a.rec), nil, time.Now()))
+	owner := a.record
+	owner.Since = time.Now().UTC()
+	then := a.grant(owner.encode(a.q.common))
 	value := a.ticketValue()
 	value.Granted = true
 	for i := range a.parts {

@@ -52,13 +52,12 @@ func (p *pass) build() commit.Txn {
 func (p *pass) plainRelease() bool {
 	a := p.t.a
 	p.flat = a.req.Mode == Exclusive && !p.t.inLine && !a.uncertain && a.shadow == 0 && p.force == nil &&
-		p.attempts == 0 && len(p.parts[0].hints) == 0 && (p.next == nil || p.next.shadow == 0)
+		p.attempts == 0 && !p.parts[0].p.n.isCrowded() && (p.next == nil || p.next.shadow == 0)
 	p.attempts++
 	return p.flat
 }
 
-// releaseTxn is the common pass. If somebody waits it does nothing, and its
-// reply carries who.
+// releaseTxn is the common pass. If somebody waits it does nothing.
 func (p *pass) releaseTxn() commit.Txn {
 	n := p.parts[0].p.n
 	cmps := []clientv3.Cmp{unmodified(n.grant(), p.t.rev), idle(n.line())}
@@ -67,7 +66,7 @@ func (p *pass) releaseTxn() commit.Txn {
 		cmps = append(cmps, absent(n.void(p.next.id)))
 		then = clientv3.OpPut(n.grant(), p.next.rec, p.t.a.lease())
 	}
-	return p.t.a.txn(cmps, []clientv3.Op{then}, []clientv3.Op{first(n.lineAndOwners(), hintCount+levels)})
+	return p.t.a.txn(cmps, []clientv3.Op{then}, nil)
 }
 
 // setOps are the operations of a set's pass that concern no single name.
@@ -94,7 +93,8 @@ func (p *pass) choose() {
 		return
 	}
 	n := p.next.parts[0].n
-	p.next.rec = handedOver([]byte(p.next.rec), p.prev(), time.Now())
+	p.next.record.Prev, p.next.record.Since = p.prev(), time.Now().UTC()
+	p.next.rec = p.next.record.encode(p.next.q.common)
 	p.inLine = n.watched(p.next.bucket())
 	if p.inLine {
 		n.expect(p.next, p.next.parts[0].ticket)
@@ -327,6 +327,7 @@ func (p *pass) readPart(part *passPart, r commit.Result) bool {
 	}
 	if r = r.Nested(0); r.Succeeded {
 		p.freed = true
+		part.p.n.setCrowded(false)
 		return true
 	}
 	part.saw(kvs(r, 0), kv(r, 1))
@@ -340,7 +341,7 @@ func (p *pass) readRelease(r commit.Result) bool {
 		p.freed = true
 		return true
 	}
-	p.parts[0].hints = lineOf(kvs(r, 0))
+	p.parts[0].p.n.setCrowded(true)
 	return false
 }
 
