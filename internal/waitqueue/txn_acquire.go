@@ -58,18 +58,25 @@ func (a *acquisition) takeFree() []clientv3.Op {
 	return ops
 }
 
-// tryTxn takes the names if they are free, and writes nothing if not.
-func (a *acquisition) tryTxn() commit.Txn {
+// tryTxn takes the names if they are free, and writes nothing if not. With
+// tell, its reply says who owns them.
+func (a *acquisition) tryTxn(tell bool) commit.Txn {
 	if a.bare() {
-		n := a.parts[0].n
-		return a.txn([]clientv3.Cmp{absentIn(n.all())}, a.grant(a.rec), []clientv3.Op{get(n.owners())})
+		return a.txn([]clientv3.Cmp{absentIn(a.parts[0].n.all())}, a.grant(a.rec), a.readOwners(tell))
 	}
 	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
-	var otherwise []clientv3.Op
-	for i := range a.parts {
-		otherwise = append(otherwise, get(a.parts[i].n.owners()))
+	return a.txn(cmps, a.takeFree(), a.readOwners(tell))
+}
+
+func (a *acquisition) readOwners(tell bool) []clientv3.Op {
+	if !tell {
+		return nil
 	}
-	return a.txn(cmps, a.takeFree(), otherwise)
+	ops := make([]clientv3.Op, len(a.parts))
+	for i := range a.parts {
+		ops[i] = get(a.parts[i].n.owners())
+	}
+	return ops
 }
 
 // bare tells whether one comparison may do for a try: an exclusive owner can

@@ -136,13 +136,17 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 				return nil, &HeldError{Name: a.req.Names[0]}
 			}
 		}
-		r, err := a.q.e.Do(ctx, a.tryTxn())
+		tell := only || a.req.Mode == Permits
+		r, err := a.q.e.Do(ctx, a.tryTxn(tell))
 		if err != nil {
 			a.uncertain = a.uncertain || errors.Is(err, commit.ErrUnknown)
 			return nil, err
 		}
 		if r.Succeeded {
 			return a.tenureAt(r.Revision), nil
+		}
+		if !tell { // the line tells
+			return nil, &HeldError{Name: a.req.Names[0]}
 		}
 		again, err := a.refused(ctx, r)
 		if !again {
