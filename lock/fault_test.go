@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
@@ -34,17 +35,39 @@ func faulty(t testing.TB, opts ...core.SessionOption) (*core.Session, *coretest.
 	return s, f
 }
 
-// The requests of the protocol, told apart by the keys that they concern.
+// The requests of the protocol, told apart by what they compare and write.
 var (
-	owns = anyOf(coretest.Compares("/grant"), coretest.Compares("/read/"), coretest.Compares("/hold/"))
+	grantsTo = anyOf(coretest.Puts("/grant"), coretest.Puts("/read/"), coretest.Puts("/hold/"))
 
-	tryRequest    = coretest.All(coretest.Compares("/void/"), coretest.Not(coretest.Puts("/line/")), coretest.Not(coretest.Deletes("/line/")))
+	tryRequest    = coretest.All(grantsTo, coretest.Not(coretest.Puts("/line/")), coretest.Not(coretest.Deletes("/line/")), coretest.Not(asOwner))
 	enterRequest  = coretest.All(coretest.Compares("/void/"), coretest.Puts("/line/"), coretest.Not(coretest.Deletes("/line/")))
 	claimRequest  = coretest.All(coretest.Puts("/line/"), coretest.Not(coretest.Compares("/void/")), coretest.Not(coretest.Deletes("/line/")))
-	cancelRequest = coretest.All(coretest.Deletes("/line/"), coretest.Not(owns))
+	cancelRequest = coretest.All(coretest.Deletes("/line/"), coretest.Not(asOwner))
 	voidRequest   = coretest.All(coretest.Puts("/void/"), coretest.Not(coretest.Compares("")))
-	passRequest   = coretest.All(coretest.Deletes("/line/"), owns)
+	passRequest   = coretest.All(asOwner, anyOf(coretest.Deletes("/conclave/"), grantsTo))
 )
+
+// asOwner matches transactions that compare the revision of a grant.
+func asOwner(_ string, req any) bool {
+	t, ok := req.(*pb.TxnRequest)
+	return ok && comparesGrant(t)
+}
+
+func comparesGrant(t *pb.TxnRequest) bool {
+	for _, c := range t.Compare {
+		key := string(c.Key)
+		if c.Target == pb.Compare_MOD && c.Result == pb.Compare_EQUAL &&
+			(strings.HasSuffix(key, "/grant") || strings.Contains(key, "/read/") || strings.Contains(key, "/hold/")) {
+			return true
+		}
+	}
+	for _, op := range slices.Concat(t.Success, t.Failure) {
+		if nested := op.GetRequestTxn(); nested != nil && comparesGrant(nested) {
+			return true
+		}
+	}
+	return false
+}
 
 func anyOf(ms ...coretest.Match) coretest.Match {
 	return func(method string, req any) bool {
@@ -224,8 +247,8 @@ func keyOf(name string) string {
 	return "/conclave/default/lock/" + keyspace.Escape(name)
 }
 
-// nothingLeft waits until no key but void records stands under name.
-func nothingLeft(t testing.TB, name string) {
+// cleanedUp waits until no key but void records stands under name.
+func cleanedUp(t testing.TB, name string) {
 	t.Helper()
 	eventually(t, "nothing left under "+name, func() bool { return len(left(t, name)) == 0 })
 }
