@@ -77,7 +77,7 @@ func (s *Session) revoke() error {
 		if s.client.Ctx().Err() != nil {
 			return fmt.Errorf("session: revoke the lease: %w: client is closed", ErrUnknownOutcome)
 		}
-		timer := time.NewTimer(min(delay, left))
+		timer := time.NewTimer(min(delay, max(s.leaseLeft(), 0)))
 		<-timer.C
 	}
 }
