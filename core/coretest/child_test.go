@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -16,16 +17,8 @@ import (
 	"github.com/conclavehq/conclave/core/coretest"
 )
 
-// echo repeats its input, after a greeting. As long as it lives it holds the FIFO open, if it is given one.
+// echo repeats its input, after a greeting.
 func echo() int {
-	if path := os.Getenv("FIFO"); path != "" {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer f.Close()
-	}
 	fmt.Println("hello", os.Getenv("GREETING"))
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if in.Text() == "exit" {
@@ -92,10 +85,25 @@ func TestKillEndsAStoppedChild(t *testing.T) {
 	}
 }
 
+// holder holds the FIFO open as long as it lives, and never ends by itself.
+func holder() int {
+	f, err := os.OpenFile(os.Getenv("FIFO"), os.O_WRONLY, 0)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer f.Close()
+	fmt.Println("holds")
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM)
+	<-ended
+	return 0
+}
+
 // parent starts a child of its own.
 func parent() int {
-	p := coretest.Child(&standIn{}, "echo")
-	p.ExpectLine("hello")
+	p := coretest.Child(&standIn{}, "holder")
+	p.ExpectLine("holds")
 	fmt.Println("started")
 	<-p.Done()
 	return 0

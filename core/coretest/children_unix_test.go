@@ -3,5 +3,5 @@
 package coretest_test
 
 func children() map[string]func() int {
-	return map[string]func() int{"echo": echo, "parent": parent}
+	return map[string]func() int{"echo": echo, "parent": parent, "holder": holder}
 }
