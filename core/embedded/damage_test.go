@@ -4,6 +4,7 @@ package embedded_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -40,12 +41,19 @@ func damages() map[string]damage {
 	header := 2 * os.Getpagesize()
 	return map[string]damage{
 		"database cut in half":                    {db, func(b []byte) []byte { return b[:len(b)/2] }},
+		"database without its last page":          {db, func(b []byte) []byte { return b[:used(b)-int64(os.Getpagesize())] }},
 		"database cut inside its header":          {db, func(b []byte) []byte { return b[:100] }},
 		"database empty":                          {db, func([]byte) []byte { return nil }},
 		"database header zeroed":                  {db, func(b []byte) []byte { clear(b[:header]); return b }},
 		"database pages zeroed behind the header": {db, func(b []byte) []byte { clear(b[header:]); return b }},
 		"log with a flipped bit":                  {walPath, func(b []byte) []byte { b[bytes.Index(b, []byte("k010"))] ^= 1; return b }},
 	}
+}
+
+// used returns how many bytes of a database bbolt counts on: its file may be longer. The number of pages stands in both headers, at 56.
+func used(db []byte) int64 {
+	pages := binary.NativeEndian.Uint64(db[56:])
+	return int64(max(pages, binary.NativeEndian.Uint64(db[os.Getpagesize()+56:]))) * int64(os.Getpagesize())
 }
 
 // A damaged directory must end a start with a message, not the process with a panic: each case runs in a process of its own.

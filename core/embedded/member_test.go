@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/conclavehq/conclave/core/embedded"
 )
@@ -109,8 +110,19 @@ func TestEphemeralPortsAreTheMembersOwn(t *testing.T) {
 	}
 }
 
-func TestStopEndsWithForeignClientsWatching(t *testing.T) {
-	m := start(t, config(t.TempDir()))
+// Neither a watch nor a call that ends only with its connection may hold up the stop: etcd gives calls five seconds.
+func TestStopCutsCallsThatDoNotEnd(t *testing.T) {
+	entered := make(chan struct{})
+	cfg := config(t.TempDir())
+	cfg.Tune = func(e *embed.Config) {
+		e.GRPCAdditionalServerOptions = append(e.GRPCAdditionalServerOptions,
+			grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+				close(entered)
+				<-s.Context().Done()
+				return nil
+			}))
+	}
+	m := start(t, cfg)
 	c, err := clientv3.New(clientv3.Config{Endpoints: m.Endpoints(), Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +132,11 @@ func TestStopEndsWithForeignClientsWatching(t *testing.T) {
 	if got := <-w; !got.Created {
 		t.Fatalf("first answer %v", got)
 	}
-	closeSoon(t, m) // a watch never ends by itself: etcd's own Close waits for it for five seconds
+	if _, err := c.ActiveConnection().NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/some/Call"); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	closeSoon(t, m)
 }
 
 func TestStopObeysItsContextAndGoesOn(t *testing.T) {

@@ -4,32 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 )
 
-const (
-	// handoverBudget bounds the wait for another leader: without a quorum there is none, and etcd would wait for seven seconds.
-	handoverBudget = 500 * time.Millisecond
-	// drainBudget bounds the wait for calls in flight. Watches of other clients never end by themselves.
-	drainBudget = 300 * time.Millisecond
-)
+// handoverBudget bounds the wait for another leader: without a quorum there is none, and etcd would wait for five seconds and more.
+const handoverBudget = 500 * time.Millisecond
 
 // server is etcd's server and what it takes to end it.
 type server struct {
 	etcd   *embed.Etcd
 	config *embed.Config
 	log    *zap.Logger
-
-	mu   sync.Mutex
-	cut  bool
-	grpc []*grpc.Server
 }
 
 // launch starts etcd, on other ports if the kernel's choice was taken in between, and returns the configuration with final addresses.
@@ -56,13 +46,6 @@ func launchOn(cfg Config) (*server, error) {
 	up, err := cfg.upstream(s.log)
 	if err != nil {
 		return nil, err
-	}
-	register := up.ServiceRegister
-	up.ServiceRegister = func(g *grpc.Server) {
-		s.keep(g)
-		if register != nil {
-			register(g)
-		}
 	}
 	s.config = up
 	s.etcd, err = build(up, hook)
@@ -110,26 +93,6 @@ func logDamaged(err error) bool {
 	return false
 }
 
-// keep remembers a gRPC server that etcd makes once it is ready, which may be while it is being stopped.
-func (s *server) keep(g *grpc.Server) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.grpc = append(s.grpc, g)
-	if s.cut {
-		g.Stop()
-	}
-}
-
-// cutCalls ends the calls that are still in flight.
-func (s *server) cutCalls() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cut = true
-	for _, g := range s.grpc {
-		g.Stop()
-	}
-}
-
 // ready returns when the member has joined its cluster.
 func (s *server) ready(ctx context.Context) error {
 	select {
@@ -145,23 +108,10 @@ func (s *server) ready(ctx context.Context) error {
 }
 
 // stop ends the server and waits for it. The raft server goes first: Close waits for listeners that a member without a quorum
-// has never opened (etcd#10600).
+// has never opened (etcd#10600), and cuts the calls in flight when they are there.
 func (s *server) stop() {
 	s.stopRaft()
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		s.etcd.Close()
-	}()
-	drained := time.NewTimer(drainBudget)
-	defer drained.Stop()
-	select {
-	case <-closed:
-		return
-	case <-drained.C:
-	}
-	s.cutCalls()
-	<-closed
+	s.etcd.Close()
 }
 
 func (s *server) stopRaft() {
