@@ -175,9 +175,9 @@ func TestSetDefects(t *testing.T) {
 			Members: members(wants(0, 0, 1), wants(1, 0, 1), wants(0, 1), wants(0, 0))}},
 		{"forced release keeps the set record", ForcedKeepsRecord, "a part is another's", MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{Force: 1}}},
-		{"Enter knows a set by its record only", RecordIsTheProof, stuck, MultiConfig{
+		{"forced release deletes the set record, and Enter goes by it", ForcedDeletesRecord, stuck, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{LoseReply: 1, Force: 1}}},
-		{"Cancel knows a set by its record only", CancelMindsRecord, leftOver, MultiConfig{
+		{"forced release deletes the set record, and Cancel goes by it", ForcedDeletesRecord, leftOver, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{Cancel: 1, Force: 1}}},
 		{"a set that lost one ticket leaves the others", GoneLeavesOtherTickets, leftOver, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{DropTicket: 1}}},

@@ -80,7 +80,7 @@ func (m *Line) giveUpPass(s *State, a int) bool {
 	if !c.forget() {
 		return false
 	}
-	s.finish(a)
+	s.Acq[a] = acquisition{Phase: crashed, Late: s.Acq[a].Late}
 	s.Crashed[m.session(a)] = true
 	if next < 0 || s.Acq[next].Phase != named {
 		return true

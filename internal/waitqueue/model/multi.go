@@ -31,8 +31,7 @@ const (
 	SetWithoutVoid
 	ClaimIgnoresOneName
 	PassKeepsOtherTickets
-	RecordIsTheProof
-	CancelMindsRecord
+	ForcedDeletesRecord
 	GoneLeavesOtherTickets
 )
 
@@ -84,6 +83,7 @@ type MultiState struct {
 	Grants  [maxNames]struct{ A, M int8 }
 	Tickets [maxMembers][maxNames]place
 	Sets    [maxMembers]int8 // mod revision of the set record, 0 if absent
+	Broken  [maxMembers]int8 // the revision of the grants, in the record of a set that lost a part by force
 	Voids   [maxMembers]bool
 	Dead    [maxMembers]bool
 	Members [maxMembers]member

@@ -16,7 +16,7 @@ func (m *Multi) Check(s *MultiState) string {
 		if c.Phase == owning && !c.Ended && !s.Dead[a] && (!whole || m.isSet(a) && s.Sets[a] != c.Tok) {
 			return fmt.Sprintf("acquisition %d believes to own what it does not", a+1)
 		}
-		if s.Sets[a] > 0 && (!c.ByHand || m.cfg.TrustRecord) && m.foreign(s, a) {
+		if s.Sets[a] > 0 && s.Broken[a] == 0 && (!c.ByHand || m.cfg.TrustRecord) && m.foreign(s, a) {
 			return fmt.Sprintf("the set record of acquisition %d stands, and a part is another's", a+1)
 		}
 	}
@@ -116,6 +116,7 @@ func (m *Multi) revisions(s *MultiState, f func(*int8)) {
 	}
 	for a := range m.cfg.Members {
 		visit(&s.Sets[a])
+		visit(&s.Broken[a])
 		for n := range s.Tickets[a] {
 			visit(&s.Tickets[a][n].C)
 			visit(&s.Tickets[a][n].M)

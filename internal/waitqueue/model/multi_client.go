@@ -72,7 +72,7 @@ func (m *Multi) answer(s *MultiState, a int) {
 		s.finish(a)
 		return
 	case codeLineChanged:
-		out.H = rep.H
+		out.P, out.H = rep.P, rep.H
 		m.send(s, a, releasing, out)
 		return
 	}
@@ -82,18 +82,8 @@ func (m *Multi) answer(s *MultiState, a int) {
 	case opCancel, opVoid:
 		m.answerEnding(s, a, out.Op, rep)
 	default:
-		m.answerPass(s, a)
+		s.finish(a)
 	}
-}
-
-// answerPass ends a release. One whose acquisition may have been granted a second time, because an operator took
-// the first grant, asks what is left.
-func (m *Multi) answerPass(s *MultiState, a int) {
-	if c := &s.Members[a]; c.Unknown && c.Ended {
-		m.send(s, a, voiding, multiRequest{Op: opVoid})
-		return
-	}
-	s.finish(a)
 }
 
 func (m *Multi) answerWaiting(s *MultiState, a int, o op, rep multiReply) {
@@ -101,6 +91,9 @@ func (m *Multi) answerWaiting(s *MultiState, a int, o op, rep multiReply) {
 	switch rep.Code {
 	case codeGranted:
 		m.own(s, a, rep.P)
+	case codeNotOwner: // taken without a reply, and broken since: Void finds what is left
+		c.Unknown, c.Cancel = true, true
+		m.giveUp(s, a)
 	case codeGone:
 		if m.cfg.Defect == GoneLeavesOtherTickets {
 			m.giveUp(s, a)

@@ -30,15 +30,16 @@ func (m *Multi) takeAll(s *MultiState, a int) multiReply {
 	return multiReply{Code: codeGranted, P: s.Rev}
 }
 
-// mine returns the token that a holds, of any of its names.
+// mine returns the revision of a's grants, by its proof: the record of a set, the grant of a single name.
 func (m *Multi) mine(s *MultiState, a int) int8 {
-	if m.isSet(a) && m.cfg.Defect == RecordIsTheProof {
+	if m.isSet(a) {
+		if s.Broken[a] > 0 {
+			return s.Broken[a]
+		}
 		return s.Sets[a]
 	}
-	for _, n := range m.names(a) {
-		if s.Grants[n].A == int8(a+1) {
-			return s.Grants[n].M
-		}
+	if n := m.names(a)[0]; s.Grants[n].A == int8(a+1) {
+		return s.Grants[n].M
 	}
 	return 0
 }
@@ -59,6 +60,8 @@ func (m *Multi) enter(s *MultiState, a int) multiReply {
 	case free:
 		s.Rev++
 		return m.takeAll(s, a)
+	case s.Broken[a] > 0: // it must not queue behind what is left of it
+		return multiReply{Code: codeNotOwner}
 	case tok > 0:
 		return multiReply{Code: codeGranted, P: tok}
 	case queued:
@@ -91,11 +94,17 @@ func (m *Multi) blocker(s *MultiState, a int) int8 {
 }
 
 func (m *Multi) look(s *MultiState, a int) multiReply {
+	switch {
+	case s.Broken[a] > 0:
+		return multiReply{Code: codeNotOwner}
+	case s.Sets[a] > 0:
+		return multiReply{Code: codeGranted, P: s.Sets[a]}
+	}
 	for _, n := range m.names(a) {
 		switch t := s.Tickets[a][n]; {
 		case t.C == 0:
 			return multiReply{Code: codeGone}
-		case t.Granted:
+		case t.Granted && !m.isSet(a):
 			return multiReply{Code: codeGranted, P: t.M}
 		}
 	}
@@ -120,10 +129,13 @@ func (m *Multi) claim(s *MultiState, a int, p int8) multiReply {
 }
 
 func (m *Multi) cancel(s *MultiState, a int, void bool) multiReply {
+	if tok := m.mine(s, a); tok > 0 && m.isSet(a) {
+		return multiReply{Code: codeGranted, P: tok}
+	}
 	queued := false
 	for _, n := range m.names(a) {
 		t := s.Tickets[a][n]
-		if t.Granted && !(m.isSet(a) && m.cfg.Defect == CancelMindsRecord && s.Sets[a] == 0) {
+		if t.Granted && !m.isSet(a) {
 			return multiReply{Code: codeGranted, P: t.M}
 		}
 		queued = queued || t.C > 0
@@ -151,7 +163,7 @@ func (m *Multi) writeVoid(s *MultiState, a int) multiReply {
 		return multiReply{Code: codeGranted, P: tok}
 	}
 	for _, n := range m.names(a) {
-		if t := s.Tickets[a][n]; t.Granted {
+		if t := s.Tickets[a][n]; t.Granted && !m.isSet(a) {
 			return multiReply{Code: codeGranted, P: t.M}
 		} else if t.C > 0 {
 			return multiReply{Code: codeWait}
@@ -164,23 +176,26 @@ func (m *Multi) writeVoid(s *MultiState, a int) multiReply {
 func (m *Multi) pass(s *MultiState, a int, r *multiRequest) multiReply {
 	rev := s.Rev + 1
 	s.Rev = rev
-	again := false
+	again, second := false, int8(0)
 	for _, n := range m.names(a) {
 		switch {
 		case s.Grants[n].A == int8(a+1) && s.Grants[n].M == r.P:
 			again = !m.passName(s, a, n, r.H[n], rev) || again
+		case s.Grants[n].A == int8(a+1): // a late copy took it once more after it was forced out
+			second = s.Grants[n].M
 		case m.cfg.Defect != PassKeepsOtherTickets:
 			s.deleteTicket(a, n)
 		}
 	}
-	if s.Sets[a] == r.P {
-		s.Sets[a] = 0
-	}
+	s.Sets[a], s.Broken[a] = 0, 0
 	if r.Void && m.cfg.Defect != SetWithoutVoid {
 		s.Voids[a] = true
 	}
-	if again {
-		return multiReply{Code: codeLineChanged, H: m.firsts(s, a)}
+	switch {
+	case again:
+		return multiReply{Code: codeLineChanged, P: r.P, H: m.firsts(s, a)}
+	case second > 0:
+		return multiReply{Code: codeLineChanged, P: second, H: m.firsts(s, a)}
 	}
 	return multiReply{Code: codeDone}
 }
@@ -229,7 +244,8 @@ func (m *Multi) grantPart(s *MultiState, b, n int) {
 	s.Members[b].Heard, s.Members[b].HeardM = heardGrant, s.Rev
 }
 
-// passForced is an operator's Pass of one name. It ends the whole set by taking its record.
+// passForced is an operator's Pass of one name. It ends the whole set by overwriting its record, which then says that
+// the set is broken, and by which revision its owner finds the parts that are left.
 func (m *Multi) passForced(s *MultiState) {
 	f, h := s.Force, s.ForceH
 	a, n := int(f.A-1), int(f.Name)
@@ -244,8 +260,12 @@ func (m *Multi) passForced(s *MultiState) {
 		return
 	}
 	s.Members[a].Ended = true
-	if m.cfg.Defect != ForcedKeepsRecord {
+	switch {
+	case !m.isSet(a) || m.cfg.Defect == ForcedKeepsRecord:
+	case m.cfg.Defect == ForcedDeletesRecord:
 		s.Sets[a] = 0
+	default:
+		s.Sets[a], s.Broken[a] = rev, f.Tok
 	}
 }
 
@@ -258,5 +278,5 @@ func (m *Multi) expire(s *MultiState, a int) {
 		}
 		s.deleteTicket(a, n)
 	}
-	s.Sets[a], s.Voids[a] = 0, false
+	s.Sets[a], s.Broken[a], s.Voids[a] = 0, 0, false
 }

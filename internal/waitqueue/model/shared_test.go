@@ -110,6 +110,11 @@ func TestSetsHold(t *testing.T) {
 			Members: members(wants(0, 0, 1), wants(0, 0), wants(0, 1)), Faults: Faults{Force: 1, DropGrant: 1}}},
 		{"sets AB A; lost reply, forced release of one part, grant deleted by hand", small, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(0, 0)), Faults: Faults{LoseReply: 1, Force: 1, DropGrant: 1}}},
+		{"sets AB A; expiry, 2 lost replies, cancel, forced release of one part, ticket deleted by hand", medium, MultiConfig{
+			Members: members(wants(0, 0, 1), wants(0, 0)),
+			Faults:  Faults{Expire: 1, LoseReply: 2, Cancel: 1, Force: 1, DropTicket: 1}}},
+		{"sets AB AB; 2 lost replies, cancel, 2 forced releases of a part", medium, MultiConfig{
+			Members: members(wants(0, 0, 1), wants(0, 0, 1)), Faults: Faults{LoseReply: 2, Cancel: 1, Force: 2}}},
 		{"sets AB(0) AB(1) B(0); expiry", small, MultiConfig{
 			Members: members(wants(0, 0, 1), wants(1, 0, 1), wants(0, 1)), Faults: Faults{Expire: 1}}},
 		{"sets AB(0) AB(1) B(0) A(0)", medium, MultiConfig{

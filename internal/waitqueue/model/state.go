@@ -126,7 +126,7 @@ const (
 	lowering         // a writer becomes a reader
 	releasing        //
 	done             // the caller has its answer, nothing may follow
-	crashed          // the process is gone, its requests are not
+	crashed          // the process is gone, or gave up; its requests are not
 )
 
 // announcement is the first event of the own ticket: the only one that a client acts upon.
