@@ -16,6 +16,7 @@ type call[T any] struct {
 	done  chan struct{}
 	value T
 	err   error
+	taken bool // used by anyOfThem
 }
 
 func inBackground[T any](f func() (T, error)) *call[T] {

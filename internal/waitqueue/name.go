@@ -29,6 +29,8 @@ type name struct {
 	watches map[bucket]*ownWatch
 	lines   map[bucket]*line
 	view    permitView
+	// releases are under way, but their callers have gone on.
+	releases []*pass
 	// littered: keys were seen that do not keep the name from being free, such
 	// as the record of an acquisition with an unknown outcome.
 	littered bool

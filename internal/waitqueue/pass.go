@@ -65,6 +65,9 @@ func (t *tenure) startPass(owner *Owned) *pass {
 	if l := t.a.line; l != nil {
 		l.release()
 	}
+	if t.a.req.Deferred {
+		p.announce()
+	}
 	if p.expired() || !t.a.q.e.Enter() { // the session has ended, and takes the keys with it
 		p.conclude(t.a.req.Lost(t.a.q.ended()))
 		return p
@@ -160,6 +163,9 @@ func (p *pass) conclude(err error) {
 	}
 	if l := t.a.line; l != nil {
 		p.succession(l)
+	}
+	if t.a.req.Deferred {
+		p.denounce()
 	}
 	close(p.finished)
 }

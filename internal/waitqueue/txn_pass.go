@@ -122,7 +122,7 @@ func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv
 	// is the shadow, unless the next owner has one of its own.
 	otherwise := p.voided([]clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)})
 	if a.shadow != 0 {
-		otherwise = append(otherwise, nested([]clientv3.Cmp{unmodifiedValue(part.p.n.shadow(), a.shadowValue())},
+		otherwise = append(otherwise, nested([]clientv3.Cmp{clientv3.Compare(clientv3.Value(part.p.n.shadow()), "=", a.shadowValue())},
 			[]clientv3.Op{clientv3.OpDelete(part.p.n.shadow())}, nil))
 	}
 	return []clientv3.Cmp{unmodified(part.p.own, part.rev)}, chain, otherwise

@@ -60,6 +60,9 @@ func (a *acquisition) try(ctx context.Context) (*Owned, error) {
 		}
 		return nil, &HeldError{Name: a.req.Names[0], Holder: l.holder()}
 	}
+	if err := a.afterReleases(ctx); err != nil {
+		return a.conclude(ctx, nil, err)
+	}
 	t, err := a.tryOnce(ctx, true)
 	return a.conclude(ctx, t, err)
 }
