@@ -46,6 +46,7 @@ func damages() map[string]damage {
 		"database empty":                          {db, func([]byte) []byte { return nil }},
 		"database header zeroed":                  {db, func(b []byte) []byte { clear(b[:header]); return b }},
 		"database pages zeroed behind the header": {db, func(b []byte) []byte { clear(b[header:]); return b }},
+		"database buckets zeroed":                 {db, zeroBuckets},
 		"log with a flipped bit":                  {walPath, func(b []byte) []byte { b[bytes.Index(b, []byte("k010"))] ^= 1; return b }},
 	}
 }
@@ -54,6 +55,21 @@ func damages() map[string]damage {
 func used(db []byte) int64 {
 	pages := binary.NativeEndian.Uint64(db[56:])
 	return int64(max(pages, binary.NativeEndian.Uint64(db[os.Getpagesize()+56:]))) * int64(os.Getpagesize())
+}
+
+// zeroBuckets leaves the page that lists the buckets, whose number stands in each header at 32, and clears every other.
+func zeroBuckets(db []byte) []byte {
+	size := os.Getpagesize()
+	kept := map[uint64]bool{0: true, 1: true}
+	for _, header := range []int{0, size} {
+		kept[binary.NativeEndian.Uint64(db[header+32:])] = true
+	}
+	for at := 0; at+size <= len(db); at += size {
+		if !kept[uint64(at/size)] {
+			clear(db[at : at+size])
+		}
+	}
+	return db
 }
 
 // A damaged directory must end a start with a message, not the process with a panic: each case runs in a process of its own.

@@ -125,7 +125,7 @@ func (m *Member) supervise() {
 	select {
 	case <-m.stopping:
 	case err := <-m.server.etcd.Err():
-		cause = fmt.Errorf("%w: %w", ErrStopped, err)
+		cause = stopped(err)
 	case <-m.server.etcd.Server.StopNotify():
 		cause = fmt.Errorf("%w: it may have been removed from its cluster", ErrStopped)
 	}

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"os/signal"
 	"strconv"
@@ -73,7 +72,7 @@ func diskFull() int {
 		return 90
 	}
 	defer fmt.Println("deferred")
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: math.MaxUint64}); err != nil {
+	if err := limitFiles(); err != nil {
 		fmt.Println("error", err)
 		return 91
 	}
@@ -84,6 +83,16 @@ func diskFull() int {
 		}
 	}
 	return 92
+}
+
+// limitFiles bounds every file that this process writes to from now on to one page.
+func limitFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		return err
+	}
+	limit.Cur = 4096
+	return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
 }
 
 func TestDataDirHeldByAnotherProcess(t *testing.T) {

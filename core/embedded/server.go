@@ -93,6 +93,14 @@ func logDamaged(err error) bool {
 	return false
 }
 
+// stopped explains an end that nobody asked for. etcd may end a listener without an error.
+func stopped(err error) error {
+	if err == nil {
+		return ErrStopped
+	}
+	return fmt.Errorf("%w: %w", ErrStopped, err)
+}
+
 // ready returns when the member has joined its cluster.
 func (s *server) ready(ctx context.Context) error {
 	select {
@@ -101,7 +109,7 @@ func (s *server) ready(ctx context.Context) error {
 	case <-s.etcd.Server.StopNotify():
 		return ErrStopped
 	case err := <-s.etcd.Err():
-		return fmt.Errorf("%w: %w", ErrStopped, err)
+		return stopped(err)
 	case <-ctx.Done():
 		return noQuorum(ctx, ctx.Err())
 	}
