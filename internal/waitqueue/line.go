@@ -113,7 +113,7 @@ func (l *line) release() {
 // succeed makes a the head and gives it h.
 func (l *line) succeed(a *acquisition, h handed) {
 	l.mu.Lock()
-	l.head = a
+	l.head, l.record = a, Record{}
 	l.settle()
 	l.mu.Unlock()
 	a.start <- h
@@ -127,7 +127,7 @@ func (l *line) advance() {
 	}
 	l.mu.Lock()
 	if len(l.queue) == 0 {
-		l.head = nil
+		l.head, l.record = nil, Record{}
 		l.settle()
 		l.mu.Unlock()
 		return

@@ -49,7 +49,7 @@ func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
 		o.stop = append(o.stop, timer.Stop)
 	}
 	if a.line != nil {
-		a.line.owned(a.q.record)
+		a.line.owned(a.record)
 	}
 	t.begin(o)
 	return o

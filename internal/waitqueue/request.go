@@ -44,7 +44,9 @@ func (r *Request) Check() error {
 		within("priority", r.Priority, MinPriority, MaxPriority),
 		within("lock delay", r.Delay, 0, MaxDelay),
 		within("grace", r.Grace, 0, MaxGrace),
-		within("local handover", r.LocalN, 0, MaxLocal))
+		within("local handover", r.LocalN, 0, MaxLocal),
+		notNegative("local handover", r.LocalFor),
+		notNegative("max hold", r.MaxHold))
 	if r.Delay%time.Second != 0 {
 		err = errors.Join(err, errors.New("lock delay: not a whole number of seconds"))
 	}
@@ -70,6 +72,13 @@ func (r *Request) checkNames() error {
 			return fmt.Errorf("names: %q is given twice", n)
 		}
 		seen[n] = true
+	}
+	return nil
+}
+
+func notNegative(field string, d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%s: %v is negative", field, d)
 	}
 	return nil
 }
