@@ -177,13 +177,6 @@ func TestOneNameForcedOutEndsTheSet(t *testing.T) {
 	}
 }
 
-// standing lists the keys of a name but for the notices of forced releases,
-// which stay until their owner's session ends.
-func standing(tb testing.TB, name string) []string {
-	tb.Helper()
-	return slices.DeleteFunc(keysOf(tb, name), func(key string) bool { return isNotice(key) })
-}
-
 func TestSetOfADeadSession(t *testing.T) {
 	names := namesWith("multi-dead", 3)
 	s := session(t)
@@ -213,7 +206,7 @@ func TestCancelledSetLeavesNothing(t *testing.T) {
 	cancel()
 	_, err := c.result(t)
 	isAll(t, err, context.Canceled)
-	eventually(t, "no ticket is left", func() bool { return len(keysOf(t, names[0])) == 0 })
+	eventually(t, "no ticket is left", func() bool { return len(standing(t, names[0])) == 0 })
 	unlock(t, h)
 	nothingLeft(t, names...)
 }

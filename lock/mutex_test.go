@@ -10,8 +10,6 @@ import (
 	"github.com/conclavehq/conclave/lock"
 )
 
-func children() map[string]func() int { return nil }
-
 func TestLockAndUnlock(t *testing.T) {
 	m := lock.NewMutex(session(t), "plain")
 	h := locked(t, m)
