@@ -1,6 +1,7 @@
 package waitqueue
 
 import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -12,37 +13,62 @@ import (
 // an empty range has version 0.
 const waiting = 1
 
-func absent(key string) clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+// compare makes a comparison, over a range if end is not empty. The client's
+// own constructors copy the message at every step, which showed in profiles.
+func compare(key, end string, result pb.Compare_CompareResult, to func(*pb.Compare)) clientv3.Cmp {
+	var cmp clientv3.Cmp
+	c := cmp.GetCompare()
+	c.Key, c.Result = []byte(key), result
+	if end != "" {
+		c.RangeEnd = []byte(end)
+	}
+	to(c)
+	return cmp
 }
 
-func absentIn(s span) clientv3.Cmp { return overSpan(absent(s.from), s) }
-
-func idle(s span) clientv3.Cmp {
-	return overSpan(clientv3.Compare(clientv3.Version(s.from), "!=", waiting), s)
+func created(rev int64) func(*pb.Compare) {
+	return func(c *pb.Compare) {
+		c.Target, c.TargetUnion = pb.Compare_CREATE, &pb.Compare_CreateRevision{CreateRevision: rev}
+	}
 }
 
-// overSpan makes c one over all keys of s. It does what WithRange does, without
-// its deep copy, which showed in profiles.
-func overSpan(c clientv3.Cmp, s span) clientv3.Cmp {
-	c.GetCompare().RangeEnd = []byte(s.end)
-	return c
+func modified(rev int64) func(*pb.Compare) {
+	return func(c *pb.Compare) {
+		c.Target, c.TargetUnion = pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: rev}
+	}
 }
+
+func version(v int64) func(*pb.Compare) {
+	return func(c *pb.Compare) {
+		c.Target, c.TargetUnion = pb.Compare_VERSION, &pb.Compare_Version{Version: v}
+	}
+}
+
+func absent(key string) clientv3.Cmp { return compare(key, "", pb.Compare_EQUAL, created(0)) }
+
+func absentIn(s span) clientv3.Cmp { return compare(s.from, s.end, pb.Compare_EQUAL, created(0)) }
+
+// idle holds when nobody waits in s.
+func idle(s span) clientv3.Cmp { return compare(s.from, s.end, pb.Compare_NOT_EQUAL, version(waiting)) }
 
 // unmodified holds when key was last written at rev. For a ticket that waits
 // that is its create revision.
 func unmodified(key string, rev int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(key), "=", rev)
+	return compare(key, "", pb.Compare_EQUAL, modified(rev))
 }
 
+// unmodifiedValue holds when key has the value.
 func unmodifiedValue(key, value string) clientv3.Cmp {
 	return clientv3.Compare(clientv3.Value(key), "=", value)
 }
 
 // noneNewer holds when nothing in s was written after rev.
 func noneNewer(s span, rev int64) clientv3.Cmp {
-	return overSpan(clientv3.Compare(clientv3.ModRevision(s.from), "<", rev+1), s)
+	return compare(s.from, s.end, pb.Compare_LESS, modified(rev+1))
 }
+
+// never is a comparison that no key passes: revisions are not negative.
+func never(key string) clientv3.Cmp { return compare(key, "", pb.Compare_LESS, created(0)) }
 
 func get(s span, opts ...clientv3.OpOption) clientv3.Op {
 	return clientv3.OpGet(s.from, append(opts, clientv3.WithRange(s.end))...)

@@ -124,11 +124,6 @@ func (a *acquisition) enterTxn() commit.Txn {
 	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
 }
 
-// never is a comparison that no key passes: revisions are not negative.
-func never(key string) clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(key), "<", 0)
-}
-
 // claimTxn takes the names for the tickets that a look found first and free.
 func (a *acquisition) claimTxn(v *sight) commit.Txn {
 	var cmps []clientv3.Cmp
