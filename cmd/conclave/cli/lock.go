@@ -14,6 +14,7 @@ const (
 	defaultTTL   = 15 * time.Second
 	defaultGrace = 5 * time.Second
 	maxPurpose   = 256
+	maxSlots     = 1_000_000
 )
 
 type lockFlags struct {
@@ -110,8 +111,8 @@ func (f lockFlags) check(cmd *cobra.Command) lockRequest {
 	switch {
 	case slots && f.shared:
 		r.err = usage("invalid_slots", "give one of the two", "--slots and --shared exclude each other")
-	case slots && f.slots < 1:
-		r.err = usage("invalid_slots", "", "--slots: %d is less than 1", f.slots)
+	case slots && (f.slots < 1 || f.slots > maxSlots):
+		r.err = usage("invalid_slots", "", "--slots: %d is outside the limits: it must be between 1 and %d", f.slots, maxSlots)
 	case f.noWait && f.wait.set:
 		r.err = usage("invalid_wait", "give one of the two", "--wait and --no-wait exclude each other")
 	}

@@ -257,12 +257,12 @@ func (a *app) result(res supervise.Result, err, released error, name string) err
 	case err != nil:
 		return fmt.Errorf("lock %q: %w", name, err)
 	case res.Lost:
-		why := "renewals were not acknowledged"
+		message := fmt.Sprintf("lock %q: no renewal was acknowledged in time", name)
 		if res.Why != nil {
-			why = oneLine(res.Why)
+			message = oneLine(res.Why)
 		}
 		return &Error{Exit: ExitLost, Code: "failed_precondition", Reason: "not_owner", cause: res.Why,
-			Message: fmt.Sprintf("lock %q was lost while the command ran: %s", name, why),
+			Message: message + "; the command was ended",
 			Hint:    "what it did last may have met the next owner: check it"}
 	case errors.Is(released, core.ErrUnknownOutcome):
 		a.note(fmt.Sprintf("lock %q: it is not known whether it is free again; if not, it will be within the TTL", name))

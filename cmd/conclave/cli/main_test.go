@@ -60,6 +60,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
+			// A busy machine may take long to check a password.
+			env.Setenv("ETCDCTL_DIAL_TIMEOUT", "60s")
+			env.Setenv("ETCDCTL_COMMAND_TIMEOUT", "60s")
 			env.Setenv("LONG", strings.Repeat("x", 300))
 			env.Setenv("CONTROL", "a\x01b")
 			env.Setenv("INVALID", "a\xffb")
@@ -89,13 +92,15 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	args = append([]string{"dev", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"}, args...)
 	cmd := scriptCommand(ts, "conclave", args)
-	cmd.Stderr = scriptLog{ts}
+	stderr := new(strings.Builder)
+	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
 	ts.Defer(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
+		ts.Logf("dev: %s", stderr)
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	ts.Check(err)
@@ -114,7 +119,8 @@ func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want := regexp.MustCompile(args[0])
 	cmd := scriptCommand(ts, args[1], args[2:])
-	cmd.Stderr = scriptLog{ts}
+	stderr := new(strings.Builder)
+	cmd.Stderr = stderr
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
@@ -129,7 +135,7 @@ func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = io.Copy(io.Discard, out)
 	_ = cmd.Wait()
 	if !seen {
-		ts.Fatalf("%q never printed", args[0])
+		ts.Fatalf("%q never printed; stderr: %s", args[0], stderr)
 	}
 }
 
@@ -172,18 +178,11 @@ func scriptCommand(ts *testscript.TestScript, name string, args []string) *exec.
 	ts.Check(err)
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.Getenv("WORK")
-	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "ETCDCTL_ENDPOINTS", "CONCLAVE_ENDPOINTS", "GORACE"} {
+	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "ETCDCTL_ENDPOINTS", "ETCDCTL_DIAL_TIMEOUT",
+		"ETCDCTL_COMMAND_TIMEOUT", "CONCLAVE_ENDPOINTS", "GORACE"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)
 		}
 	}
 	return cmd
-}
-
-// scriptLog writes what a background command says into the script's log.
-type scriptLog struct{ ts *testscript.TestScript }
-
-func (l scriptLog) Write(b []byte) (int, error) {
-	l.ts.Logf("%s", strings.TrimRight(string(b), "\n"))
-	return len(b), nil
 }

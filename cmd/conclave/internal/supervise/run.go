@@ -134,7 +134,6 @@ func (r *run) lose() <-chan time.Time {
 	}
 	if grace <= 0 {
 		r.cmd.signal(unix.SIGKILL)
-		r.notify(fmt.Sprintf("ownership lost, the command was killed: %v", r.result.Why))
 		return nil
 	}
 	r.tell(now() + grace)

@@ -48,8 +48,8 @@ type Config struct {
 	Interval time.Duration
 	// Signals are forwarded to the group while it runs. Optional.
 	Signals <-chan os.Signal
-	// Notify receives one line for the user when something other than the command
-	// decides its fate. Optional.
+	// Notify receives one line for the user when the command is asked to end, or
+	// stopped, by something other than itself or a forwarded signal. Optional.
 	Notify func(line string)
 	// GuardArgs and StubArgs are the arguments after which this binary plays the
 	// guard (Guard) and the stub (Stub); Run appends what Stub needs.
