@@ -129,7 +129,8 @@ func (p *part) freePermits(r *Request) []clientv3.Cmp {
 // comparisons, so that 30 names fit into one transaction.
 func (p *part) freeStale() []clientv3.Cmp {
 	n := p.n
-	return []clientv3.Cmp{unmodified(n.limit(), p.view.limitRev), absentIn(n.grants()), absentIn(n.sharers()), absentIn(n.line())}
+	before, after := around(span{n.grant(), n.sharers().end}, n.limit())
+	return []clientv3.Cmp{unmodified(n.limit(), p.view.limitRev), absentIn(before), absentIn(after)}
 }
 
 // limitOps writes the limit with an acquisition on a free name.

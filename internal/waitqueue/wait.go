@@ -186,6 +186,7 @@ func (a *acquisition) refused(ctx context.Context, r commit.Result) (again bool,
 	if !limited {
 		return false, held
 	}
+	a.parts[0].n.litter()
 	before := a.parts[0].view
 	if err := a.inspect(ctx); err != nil {
 		return false, err
