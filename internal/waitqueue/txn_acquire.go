@@ -115,6 +115,9 @@ func (a *acquisition) enterTxn() commit.Txn {
 		gets = append(gets, clientv3.OpGet(a.set))
 	}
 	mine := []clientv3.Cmp{clientv3.Compare(clientv3.Value(a.proof()), "=", a.rec)}
+	if len(a.parts) == 1 { // for a set it would be too many operations; Void does it
+		puts = append(puts, a.dropShadows()...)
+	}
 	inLine := nested(fresh, puts, gets)
 	earlier := nested(mine, []clientv3.Op{clientv3.OpGet(a.proof())}, []clientv3.Op{inLine})
 	branch := nested([]clientv3.Cmp{never(a.proof())}, nil, []clientv3.Op{earlier})
@@ -167,7 +170,22 @@ func (a *acquisition) cancelTxn() commit.Txn {
 
 // voidTxn makes every request of a that may still be applied fail.
 func (a *acquisition) voidTxn() commit.Txn {
-	return a.txn(nil, append(a.getOwn(), a.putVoid()), nil)
+	return a.txn(nil, append(append(a.getOwn(), a.putVoid()), a.dropShadows()...), nil)
+}
+
+// dropShadows removes shadows of grants that an earlier request took and a hand
+// in the keys deleted since: nobody else would, as long as the session lives.
+func (a *acquisition) dropShadows() []clientv3.Op {
+	if a.shadow == 0 {
+		return nil
+	}
+	var ops []clientv3.Op
+	for i := range a.parts {
+		key := a.parts[i].n.shadow()
+		ops = append(ops, nested([]clientv3.Cmp{unmodifiedValue(key, a.shadowValue()), absent(a.parts[i].own)},
+			[]clientv3.Op{clientv3.OpDelete(key)}, nil))
+	}
+	return ops
 }
 
 // getOwn reads whether a waits or owns.
