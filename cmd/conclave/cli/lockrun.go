@@ -263,7 +263,7 @@ func (a *app) result(res supervise.Result, err, released error, name string) err
 		}
 		return &Error{Exit: ExitLost, Code: "failed_precondition", Reason: "not_owner", cause: res.Why,
 			Message: message + "; the command was ended",
-			Hint:    "what it did last may have met the next owner: check it"}
+			Hint:    "see what it left half done before it is run again"}
 	case errors.Is(released, core.ErrUnknownOutcome):
 		a.note(fmt.Sprintf("lock %q: it is not known whether it is free again; if not, it will be within the TTL", name))
 	case released != nil:

@@ -18,6 +18,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/lock"
 )
 
 // A house is a `conclave dev` and commands that find it.
@@ -324,5 +327,30 @@ func TestDevStops(t *testing.T) {
 		if err != nil || len(files) > 0 {
 			t.Errorf("%s: left behind: %q, %v", sig, files, err)
 		}
+	}
+}
+
+// A forced release tells the holder first and leaves it its grace.
+func TestForcedReleaseAsksFirst(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	ready, mark := filepath.Join(dir, "ready"), filepath.Join(dir, "mark")
+	cmd := h.run("x --ttl 1h --grace 8s", "trap 'echo 1 > "+mark+"; exit 0' TERM; echo $$ > "+ready+"; "+forever)
+	pid := pidIn(t, ready)
+	next := h.next(pid)
+	s, err := core.NewSession(t.Context(), h.client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if _, err := lock.NewMutex(s, "x").ForceRelease(t.Context(), "maintenance"); err != nil {
+		t.Fatal(err)
+	}
+	if code := h.code(cmd); code != 7 {
+		t.Errorf("exit %d, want 7", code)
+	}
+	pidIn(t, mark)
+	if code := h.code(next); code != 0 {
+		t.Errorf("the next one: exit %d, the command before it ran on", code)
 	}
 }

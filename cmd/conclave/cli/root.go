@@ -63,6 +63,9 @@ func (a *app) helpCommand(root *cobra.Command) *cobra.Command {
 		Short: "Show help for a command",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cmd, rest, err := root.Find(args)
+			if err == nil && cmd.DisableFlagParsing {
+				return cmd.RunE(cmd, append(rest, "--help"))
+			}
 			if err != nil || len(rest) > 0 {
 				if cmd == nil {
 					cmd = root

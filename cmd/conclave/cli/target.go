@@ -190,6 +190,9 @@ func unavailable(t target, err error) *Error {
 	if t.from == "--endpoints" || t.from == "CONCLAVE_ENDPOINTS" {
 		hint = "check " + t.from + ", and that etcd runs there"
 	}
-	return &Error{Exit: ExitUnavailable, Code: "unavailable", Reason: "no_quorum", Hint: hint, cause: err,
-		Message: fmt.Sprintf("no etcd at %s: %s", strings.Join(t.endpoints, ", "), oneLine(err))}
+	message := fmt.Sprintf("no etcd at %s: %s", strings.Join(t.endpoints, ", "), oneLine(err))
+	if errors.Is(err, context.DeadlineExceeded) {
+		message = fmt.Sprintf("etcd at %s does not answer", strings.Join(t.endpoints, ", "))
+	}
+	return &Error{Exit: ExitUnavailable, Code: "unavailable", Reason: "no_quorum", Hint: hint, Message: message, cause: err}
 }

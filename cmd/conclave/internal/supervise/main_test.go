@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) {
 			os.Exit(supervise.Stub(os.Args[2:]))
 		case "play-wrapper":
 			os.Exit(wrapper(os.Args[2:]))
+		case "play-shell":
+			os.Exit(shell(os.Args[2:]))
 		case "play-foreground":
 			os.Exit(printForeground("command"))
 		}
@@ -88,4 +91,33 @@ func printForeground(who string) int {
 	}
 	fmt.Println(who, "foreground:", fg == unix.Getpgrp())
 	return 0
+}
+
+// shell plays a shell with one job: it runs args in a group of its own in the
+// foreground, and when the job is stopped brings it back to the foreground.
+func shell(args []string) int {
+	signal.Ignore(unix.SIGTTOU)
+	proc, err := os.StartProcess("/proc/self/exe", append([]string{os.Args[0]}, args...), &os.ProcAttr{
+		Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: true},
+	})
+	if err != nil {
+		fmt.Println("shell:", err)
+		return 1
+	}
+	for {
+		var ws unix.WaitStatus
+		if _, err := unix.Wait4(proc.Pid, &ws, unix.WUNTRACED, nil); err != nil {
+			fmt.Println("shell:", err)
+			return 1
+		}
+		if !ws.Stopped() {
+			fmt.Println("shell: exit", ws.ExitStatus())
+			return 0
+		}
+		fg, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+		fmt.Println("shell: job stopped, terminal back:", fg == proc.Pid, err)
+		_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, proc.Pid)
+		_ = unix.Kill(-proc.Pid, unix.SIGCONT)
+	}
 }

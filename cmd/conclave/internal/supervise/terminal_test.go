@@ -39,15 +39,15 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	return master, slave
 }
 
-// onTerminal starts a wrapper as the leader of a session on a terminal.
-func onTerminal(t *testing.T, args ...string) (cmd *exec.Cmd, person *os.File, lines *bufio.Scanner) {
+// onTerminal starts a wrapper, or another role, as the leader of a session on a terminal.
+func onTerminal(t *testing.T, role string, args ...string) (cmd *exec.Cmd, person *os.File, lines *bufio.Scanner) {
 	t.Helper()
 	master, slave := openTerminal(t)
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd = exec.Command(exe, append([]string{"play-wrapper"}, args...)...)
+	cmd = exec.Command(exe, append([]string{role}, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -79,13 +79,13 @@ func TestCommandHasTheForeground(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, lines := onTerminal(t, "-foreground", exe, "play-foreground")
+	_, _, lines := onTerminal(t, "play-wrapper", "-foreground", exe, "play-foreground")
 	read(t, lines, "command foreground: true")
 	read(t, lines, "wrapper foreground: true")
 }
 
 func TestInterruptKeyReachesTheCommandOnly(t *testing.T) {
-	cmd, person, lines := onTerminal(t, sh, "-c", "trap 'echo got int; exit 9' INT; echo ready; while :; do sleep 0.01; done")
+	cmd, person, lines := onTerminal(t, "play-wrapper", sh, "-c", "trap 'echo got int; exit 9' INT; echo ready; while :; do sleep 0.01; done")
 	read(t, lines, "ready")
 	if _, err := person.Write([]byte{3}); err != nil {
 		t.Fatal(err)
@@ -95,4 +95,20 @@ func TestInterruptKeyReachesTheCommandOnly(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 9 {
 		t.Errorf("exit %d, want the command's own 9", code)
 	}
+}
+
+// The stop key stops the whole job, so that the shell sees it; the command goes on
+// when the job is brought back.
+func TestStopKeyStopsTheJob(t *testing.T) {
+	_, person, lines := onTerminal(t, "play-shell", "play-wrapper", sh, "-c", "echo ready; read x; echo got $x; exit 4")
+	read(t, lines, "ready")
+	if _, err := person.Write([]byte{26}); err != nil {
+		t.Fatal(err)
+	}
+	read(t, lines, "shell: job stopped, terminal back: true")
+	if _, err := person.Write([]byte("this\n")); err != nil {
+		t.Fatal(err)
+	}
+	read(t, lines, "got this")
+	read(t, lines, "shell: exit 4")
 }
