@@ -222,7 +222,7 @@ func TestNeverValidLongerThanTheLease(t *testing.T) {
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(seed), 1))
-			server := leaseServer{travel: rough(r)}
+			server := leaseServer{travel: rough(rand.New(rand.NewPCG(uint64(seed), 2)))}
 			ttl := time.Duration(5+r.IntN(20)) * time.Second
 			s := open(t, server.dial(t), core.WithTTL(ttl))
 			blocked, woken := s.Context().Done(), false
