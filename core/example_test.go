@@ -2,6 +2,7 @@ package core_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -75,4 +76,45 @@ func ExampleTokenFrom() {
 		fmt.Println(err)
 	}
 	// Output: a token: true
+}
+
+// A write to etcd carries the comparison that holds as long as the ownership
+// stands: of a late owner's write nothing happens.
+func ExampleOwnership() {
+	client, done := exampleClient()
+	defer done()
+	session, err := core.NewSession(context.Background(), client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer session.Close()
+	held, err := lock.NewMutex(session, "plan").Lock(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	publish := func(ctx context.Context, o core.Ownership, plan string) error {
+		// snippet:etcd
+		resp, err := client.Txn(ctx).
+			If(o.IsOwner()).
+			Then(clientv3.OpPut("plan", plan)).
+			Commit()
+		if err != nil {
+			return err
+		}
+		if !resp.Succeeded {
+			return errors.New("somebody else owns the plan by now")
+		}
+		return nil
+		// end
+	}
+	fmt.Println(publish(held.Context(), held, "a"))
+	if err := held.Unlock(); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(publish(context.Background(), held, "b"))
+	// Output:
+	// <nil>
+	// somebody else owns the plan by now
 }
