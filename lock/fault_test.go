@@ -218,12 +218,13 @@ func stillOwns(t testing.TB, o *ownership) {
 	}
 }
 
-// left lists the keys under all names that begin with name, but for void records.
+// left lists the keys under all names that begin with name, but for void records
+// and the notices of forced releases: both go with the session they concern.
 func left(t testing.TB, name string) []string {
 	t.Helper()
 	var keys []string
 	for _, kv := range etcd.Dump(t, keyOf(name)) {
-		if !strings.Contains(string(kv.Key), "/void/") {
+		if key := string(kv.Key); !strings.Contains(key, "/void/") && !strings.Contains(key, "/notice/") {
 			keys = append(keys, string(kv.Key))
 		}
 	}
@@ -250,6 +251,11 @@ func keyOf(name string) string {
 // cleanedUp waits until no key but void records stands under name.
 func cleanedUp(t testing.TB, name string) {
 	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("left: %q", left(t, name))
+		}
+	})
 	eventually(t, "nothing left under "+name, func() bool { return len(left(t, name)) == 0 })
 }
 

@@ -95,8 +95,12 @@ func (a *acquisition) withdrawOnce(ctx context.Context) (*tenure, error) {
 	}
 	ticket, proof := kv(r, 0), kv(r, 1)
 	t := a.found(ticket, proof)
-	if t == nil && ticket != nil {
+	switch {
+	case t != nil:
+	case ticket != nil:
 		a.standing(ticket) // it waits: cancel it in the next step
+	case a.req.Mode == Set && !cancelling:
+		a.entered = true // the tickets in the other names are not known to be gone
 	}
 	return t, nil
 }
@@ -107,7 +111,9 @@ func (a *acquisition) found(ticket, proof *mvccpb.KeyValue) *tenure {
 	mine := proof != nil && record.ID == a.id
 	switch {
 	case mine && record.Broken > 0:
-		return a.tenureAt(record.Broken)
+		t := a.tenureAt(record.Broken)
+		t.ticketed() // the names that are left may have theirs
+		return t
 	case ticket != nil && ticket.Version != waiting && a.req.Mode != Set:
 		return a.tenureOf(ticket)
 	case mine && ticket != nil:
