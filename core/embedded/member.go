@@ -160,7 +160,7 @@ func (m *Member) PeerURL() string { return "http://" + firstOf(m.cfg.AdvertisePe
 // DataDir returns the member's data directory.
 func (m *Member) DataDir() string { return m.cfg.DataDir }
 
-// Done is closed when the member has ended and everything of it is closed, whatever ended it.
+// Done is closed when the member has ended and its data and ports are closed, whatever ended it.
 func (m *Member) Done() <-chan struct{} { return m.done }
 
 // Err returns nil while the member runs and after a stop that was asked for; otherwise what ended it, wrapping ErrStopped.
@@ -175,7 +175,8 @@ func (m *Member) Err() error {
 }
 
 // Stop ends the member and waits for its end, or for ctx: the stop then goes on in the background, and Done tells its end. A leader hands
-// its leadership over first, if another member can take it within half a second. It ends within two seconds, with and without a quorum.
+// its leadership over first, if another member can take it within half a second. It ends within two seconds, with and without a quorum. A client's
+// connection over which nothing was ever sent, and a goroutine that reads it, stay until that client goes.
 // Later calls only wait. The error is Err's, or the context's cause.
 func (m *Member) Stop(ctx context.Context) error {
 	m.stopOnce.Do(func() { close(m.stopping) })

@@ -139,6 +139,32 @@ func TestStopCutsCallsThatDoNotEnd(t *testing.T) {
 	closeSoon(t, m)
 }
 
+// etcd's own Close would wait for this client for ever.
+func TestStopEndsWithAClientThatNeverSpoke(t *testing.T) {
+	dir := t.TempDir()
+	m := start(t, config(dir))
+	silent, err := net.Dial("tcp", strings.TrimPrefix(m.Endpoints()[0], "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	// Connections are accepted in order: when this one serves, the silent one has been taken in.
+	c, err := clientv3.New(clientv3.Config{Endpoints: m.Endpoints(), Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get(t.Context(), "k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	closeSoon(t, m)
+	again := config(dir)
+	again.ClientAddr = strings.TrimPrefix(m.Endpoints()[0], "http://")
+	start(t, again) // data and port are free
+}
+
 func TestStopObeysItsContextAndGoesOn(t *testing.T) {
 	m := start(t, config(t.TempDir()))
 	ctx, cancel := context.WithCancel(t.Context())

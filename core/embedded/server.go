@@ -4,22 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
-// handoverBudget bounds the wait for another leader: without a quorum there is none, and etcd would wait for five seconds and more.
-const handoverBudget = 500 * time.Millisecond
+const (
+	// handoverBudget bounds the wait for another leader: without a quorum there is none, and etcd would wait for five seconds and more.
+	handoverBudget = 500 * time.Millisecond
+	// drainBudget bounds the wait for calls in flight, which etcd itself may give five seconds and more.
+	drainBudget = 300 * time.Millisecond
+	// closeBudget bounds what comes after: idle connections of other members, which etcd gives a second.
+	closeBudget = 1200 * time.Millisecond
+)
 
 // server is etcd's server and what it takes to end it.
 type server struct {
 	etcd   *embed.Etcd
 	config *embed.Config
 	log    *zap.Logger
+
+	mu   sync.Mutex
+	cut  bool
+	grpc []*grpc.Server
 }
 
 // launch starts etcd, on other ports if the kernel's choice was taken in between, and returns the configuration with final addresses.
@@ -46,6 +58,13 @@ func launchOn(cfg Config) (*server, error) {
 	up, err := cfg.upstream(s.log)
 	if err != nil {
 		return nil, err
+	}
+	register := up.ServiceRegister
+	up.ServiceRegister = func(g *grpc.Server) {
+		s.keep(g)
+		if register != nil {
+			register(g)
+		}
 	}
 	s.config = up
 	s.etcd, err = build(up, hook)
@@ -93,6 +112,26 @@ func logDamaged(err error) bool {
 	return false
 }
 
+// keep remembers a gRPC server that etcd makes once it is ready, which may be while it is being stopped.
+func (s *server) keep(g *grpc.Server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grpc = append(s.grpc, g)
+	if s.cut {
+		g.Stop()
+	}
+}
+
+// cutCalls ends the calls that are still in flight.
+func (s *server) cutCalls() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = true
+	for _, g := range s.grpc {
+		g.Stop()
+	}
+}
+
 // stopped explains an end that nobody asked for. etcd may end a listener without an error.
 func stopped(err error) error {
 	if err == nil {
@@ -116,10 +155,37 @@ func (s *server) ready(ctx context.Context) error {
 }
 
 // stop ends the server and waits for it. The raft server goes first: Close waits for listeners that a member without a quorum
-// has never opened (etcd#10600), and cuts the calls in flight when they are there.
+// has never opened (etcd#10600).
+//
+// A connection that has never sent a byte cannot be ended from here: etcd still reads its first bytes to tell HTTP from gRPC, without a
+// deadline, and Close waits for that reader. By then the data, the raft server and the ports are closed, so that stop leaves the rest of Close
+// to end with that connection.
 func (s *server) stop() {
 	s.stopRaft()
-	s.etcd.Close()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		s.etcd.Close()
+	}()
+	if within(drainBudget, closed) {
+		return
+	}
+	s.cutCalls()
+	if !within(closeBudget, closed) {
+		s.log.Warn("a silent connection outlives the member")
+	}
+}
+
+// within reports whether done was closed in time.
+func within(d time.Duration, done <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 func (s *server) stopRaft() {
@@ -128,11 +194,7 @@ func (s *server) stopRaft() {
 		defer close(stopped)
 		s.etcd.Server.Stop()
 	}()
-	budget := time.NewTimer(handoverBudget)
-	defer budget.Stop()
-	select {
-	case <-stopped:
-	case <-budget.C:
+	if !within(handoverBudget, stopped) {
 		s.etcd.Server.HardStop()
 		<-stopped
 	}
