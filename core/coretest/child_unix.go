@@ -21,6 +21,7 @@ type Process struct {
 	name  string
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
+	life  *os.File // the child ends when this end of its lifeline is closed
 	done  chan struct{}
 
 	mu      sync.Mutex
@@ -38,6 +39,7 @@ func Child(tb testing.TB, name string, env ...string) *Process {
 	if err != nil {
 		tb.Fatalf("coretest: child %s: %v", name, err)
 	}
+	p.life = lifeline
 	err = p.start(life, env)
 	life.Close()
 	if err != nil {
@@ -46,7 +48,7 @@ func Child(tb testing.TB, name string, env ...string) *Process {
 	}
 	tb.Cleanup(func() {
 		p.Kill()
-		lifeline.Close()
+		p.life.Close()
 	})
 	return p
 }
