@@ -98,7 +98,9 @@ func (a *app) serveDev(ctx context.Context, restoreSignals func(), log gate, m *
 	}
 	a.note("data directory " + m.DataDir())
 	log.open.Store(true)
-	fmt.Fprintf(a.stdout, "ready etcd=%s\n", strings.Join(m.Endpoints(), ","))
+	if _, err := fmt.Fprintf(a.stdout, "ready etcd=%s\n", strings.Join(m.Endpoints(), ",")); err != nil {
+		a.note(fmt.Sprintf("nobody reads that it is ready: %v", err))
+	}
 	select {
 	case <-m.Done():
 	case <-ctx.Done():

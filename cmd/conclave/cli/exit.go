@@ -31,10 +31,10 @@ const (
 	exitNoCommand   = 127 // there is no such command, as shells say it
 )
 
-// exitCode ends a command line without a message: a command's own exit code.
-type exitCode int
+// exitError ends a command line without a message: a command's own exit code.
+type exitError int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // An Error is what the user is told: what happened, and what to do next.
 type Error struct {
@@ -56,11 +56,10 @@ func usage(reason, hint, format string, args ...any) *Error {
 
 // describe gives any error its exit code and reason.
 func describe(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := asError(err); ok {
 		return e
 	}
-	e = &Error{Exit: ExitFailed, Code: "unknown", Reason: "failed", Message: oneLine(err), cause: err}
+	e := &Error{Exit: ExitFailed, Code: "unknown", Reason: "failed", Message: oneLine(err), cause: err}
 	for _, known := range knownErrors() {
 		if errors.Is(err, known.is) {
 			e.Exit, e.Code, e.Reason, e.Hint = known.exit, known.code, known.reason, known.hint
@@ -112,9 +111,8 @@ func (e *Error) fromStatus(err error) {
 }
 
 func statusCode(err error) codes.Code {
-	var ee rpctypes.EtcdError
-	if errors.As(err, &ee) {
-		return ee.Code()
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		return e.Code()
 	}
 	if s, ok := status.FromError(err); ok {
 		return s.Code()

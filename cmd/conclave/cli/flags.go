@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,11 +110,9 @@ func (c *choiceFlag) Type() string { return "string" }
 
 // Set accepts one of the words.
 func (c *choiceFlag) Set(s string) error {
-	for _, choice := range c.choices {
-		if s == choice {
-			c.value = s
-			return nil
-		}
+	if slices.Contains(c.choices, s) {
+		c.value = s
+		return nil
 	}
 	return usage("invalid_"+c.name, didYouMean(s, c.choices, ""), "--%s: %q is not one of %s", c.name, s, strings.Join(c.choices, ", "))
 }

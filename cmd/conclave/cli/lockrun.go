@@ -72,12 +72,11 @@ func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockReq
 	if err != nil {
 		return err
 	}
-	var told signalError
-	if errors.As(context.Cause(acquiring), &told) {
+	if told, ok := errors.AsType[signalError](context.Cause(acquiring)); ok {
 		// The signal came between the acquisition and the command.
 		err := o.release()
 		closeSession(s)
-		return errors.Join(exitCode(128+int(told.sig)), err)
+		return errors.Join(exitError(128+int(told.sig)), err)
 	}
 	cfg.Signals = signals
 	return a.runUnder(cfg, s, o, name, r)
@@ -194,10 +193,10 @@ func (f lockFlags) kind(s *core.Session, name string) func(context.Context) (*ow
 
 // whyNot says why the name was not acquired.
 func whyNot(ctx context.Context, err error, name string) error {
-	var sig signalError
+	sig, signaled := errors.AsType[signalError](context.Cause(ctx))
 	switch {
-	case errors.As(context.Cause(ctx), &sig):
-		return exitCode(128 + int(sig.sig))
+	case signaled:
+		return exitError(128 + int(sig.sig))
 	case errors.Is(context.Cause(ctx), errTimedOut):
 		return &Error{Exit: ExitTimeout, Code: "deadline_exceeded", Reason: "timeout", cause: err,
 			Message: fmt.Sprintf("lock %q: not acquired before --timeout", name)}
@@ -250,9 +249,9 @@ func closeSession(s *core.Session) {
 }
 
 func (a *app) result(res supervise.Result, err, released error, name string) error {
-	var start *supervise.StartError
+	start, notStarted := errors.AsType[*supervise.StartError](err)
 	switch {
-	case errors.As(err, &start):
+	case notStarted:
 		return notRunnable(start.Path, start.Err)
 	case err != nil:
 		return fmt.Errorf("lock %q: %w", name, err)
@@ -270,7 +269,7 @@ func (a *app) result(res supervise.Result, err, released error, name string) err
 		a.note(fmt.Sprintf("lock %q: could not be let go, it will be free within the TTL: %s", name, oneLine(released)))
 	}
 	if res.Code != 0 {
-		return exitCode(res.Code)
+		return exitError(res.Code)
 	}
 	return nil
 }
@@ -311,8 +310,7 @@ func notRunnable(command string, err error) *Error {
 
 // why is what the system said, without what is said already.
 func why(err error) error {
-	var lookup *exec.Error
-	if errors.As(err, &lookup) {
+	if lookup, ok := errors.AsType[*exec.Error](err); ok {
 		return lookup.Err
 	}
 	return err

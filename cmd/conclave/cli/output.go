@@ -49,7 +49,9 @@ func table(w io.Writer, rows [][]string) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
+			return err
+		}
 	}
 	return tw.Flush()
 }
@@ -64,15 +66,15 @@ func (a *app) printError(e *Error, output string) {
 			_, _ = a.stderr.Write(b)
 		}
 	default:
-		fmt.Fprintln(a.stderr, "conclave:", e.Message)
+		a.note(e.Message)
 		if e.Hint != "" {
-			fmt.Fprintln(a.stderr, "hint:", e.Hint)
+			_, _ = fmt.Fprintln(a.stderr, "hint:", e.Hint)
 		}
 	}
 }
 
 // note tells the user something that is no data.
-func (a *app) note(line string) { fmt.Fprintln(a.stderr, "conclave:", line) }
+func (a *app) note(line string) { _, _ = fmt.Fprintln(a.stderr, "conclave:", line) }
 
 // outputIn finds --output in a command line that may be too wrong to parse.
 func outputIn(args []string) string {

@@ -119,13 +119,12 @@ func exactly(n int, what string) cobra.PositionalArgs {
 }
 
 func asError(err error) (*Error, bool) {
-	var e *Error
-	return e, errors.As(err, &e)
+	return errors.AsType[*Error](err)
 }
 
 func asUnknownFlag(err error) (string, bool) {
-	var e *pflag.NotExistError
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
 		return "", false
 	}
 	return e.GetSpecifiedName(), true

@@ -234,7 +234,7 @@ func (r *run) replaceGuard() {
 // leftovers ends what the command left behind in its group: TERM, and KILL after
 // Leftover, or at once when ownership was lost.
 func (r *run) leftovers() {
-	first := syscall.Signal(unix.SIGTERM)
+	first := unix.SIGTERM
 	if r.result.Lost {
 		first = unix.SIGKILL
 	}

@@ -68,7 +68,7 @@ func childOf(t *testing.T, pid int, role string) int {
 			more, _ := os.ReadFile(task)
 			b = append(append(b, ' '), more...)
 		}
-		for _, f := range strings.Fields(string(b)) {
+		for f := range strings.FieldsSeq(string(b)) {
 			line, _ := os.ReadFile("/proc/" + f + "/cmdline")
 			if bytes.Contains(line, []byte(role)) {
 				found, _ = strconv.Atoi(f)

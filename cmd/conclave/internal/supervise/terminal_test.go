@@ -106,7 +106,7 @@ func TestStopKeyStopsTheJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	read(t, lines, "shell: job stopped, terminal back: true")
-	if _, err := person.Write([]byte("this\n")); err != nil {
+	if _, err := person.WriteString("this\n"); err != nil {
 		t.Fatal(err)
 	}
 	read(t, lines, "got this")
