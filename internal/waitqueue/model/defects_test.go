@@ -30,9 +30,13 @@ func findAll(t *testing.T, cases []defectCase) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.size.skip(t)
+			var right Result
+			if c.size == small || soaking() { // the defect ends a search early, its absence does not
+				right = Search(NewLine(c.cfg), bound)
+			}
 			wrong := c.cfg
 			wrong.Defect = c.defect
-			mustFind(t, c.harm, Search(NewLine(c.cfg), bound), Search(NewLine(wrong), bound))
+			mustFind(t, c.harm, right, Search(NewLine(wrong), bound))
 		})
 	}
 }

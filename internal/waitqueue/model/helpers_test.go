@@ -57,12 +57,13 @@ const (
 	large              // with CONCLAVE_SOAK=1
 )
 
+func soaking() bool { return os.Getenv("CONCLAVE_SOAK") == "1" }
+
 func (z size) skip(t *testing.T) {
 	t.Helper()
-	soak := os.Getenv("CONCLAVE_SOAK") == "1"
 	switch {
-	case z == large && !soak:
-		t.Skip("a search of more than about 1.5 million states: set CONCLAVE_SOAK=1")
+	case z == large && !soaking():
+		t.Skip("a search of many seconds: set CONCLAVE_SOAK=1")
 	case z == medium && testing.Short():
 		t.Skip("a search of more than about 100,000 states: run without -short")
 	case z == medium && raceEnabled:

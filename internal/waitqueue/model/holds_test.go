@@ -52,7 +52,7 @@ func TestMutexHolds(t *testing.T) {
 		{"3 writers; 2 expiries, cancel", large, Config{Acquirers: three, Faults: Faults{Expire: 2, Cancel: 1}}},
 		{"3 writers who look at once; expiry", small, Config{
 			Acquirers: three, EarlyLook: true, Faults: Faults{Expire: 1}}},
-		{"3 writers who look at once and read the line while they own; expiry, lost reply", medium, Config{
+		{"3 writers who look at once and read the line while they own; expiry, lost reply", large, Config{
 			Acquirers: three, EarlyLook: true, Reads: true, Faults: Faults{Expire: 1, LoseReply: 1}}},
 		{"4 writers; expiry", large, Config{
 			Acquirers: all(writer(0), writer(1), writer(2), writer(3)), Faults: Faults{Expire: 1}}},
@@ -68,9 +68,9 @@ func TestPriorityHolds(t *testing.T) {
 		{"writers of urgency 0 1 2; expiry, cancel, forced release", large, Config{
 			Acquirers: all(writer(0), urgent(writer(1), 1), urgent(writer(2), 2)),
 			Faults:    Faults{Expire: 1, Cancel: 1, Force: 1}}},
-		{"writers of urgency 0 0 1 2", medium, Config{
+		{"writers of urgency 0 0 1 2", large, Config{
 			Acquirers: all(writer(0), writer(1), urgent(writer(2), 1), urgent(writer(3), 2))}},
-		{"W R W(1); expiry, lost reply", medium, Config{
+		{"W R W(1); expiry, lost reply", large, Config{
 			Acquirers: all(writer(0), reader(1), urgent(writer(2), 1)), Faults: Faults{Expire: 1, LoseReply: 1}}},
 		{"W R R(1); expiry", small, Config{
 			Acquirers: all(writer(0), reader(1), urgent(reader(2), 1)), Faults: Faults{Expire: 1}}},
@@ -117,7 +117,7 @@ func TestLocalLineHolds(t *testing.T) {
 			Acquirers: three, LocalLine: true, Faults: Faults{LoseReply: 1, Cancel: 1}}},
 		{"local line of 2, impatient, and 1; lost reply, cancel", medium, Config{
 			Acquirers: three, LocalLine: true, Impatient: true, Faults: Faults{LoseReply: 1, Cancel: 1}}},
-		{"local line of 2, and 1; 2 lost replies, cancel", medium, Config{
+		{"local line of 2, and 1; 2 lost replies, cancel", large, Config{
 			Acquirers: three, LocalLine: true, Faults: Faults{LoseReply: 2, Cancel: 1}}},
 		{"local line of 2, impatient, and 1; 2 lost replies, cancel", large, Config{
 			Acquirers: three, LocalLine: true, Impatient: true, Faults: Faults{LoseReply: 2, Cancel: 1}}},

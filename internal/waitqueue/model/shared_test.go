@@ -28,7 +28,7 @@ func TestReadersAndWritersHold(t *testing.T) {
 		{"W R W, owners may stay; expiry, cancel", medium, Config{
 			Acquirers: wrw, Holds: true, Faults: Faults{Expire: 1, Cancel: 1}}},
 		{"W R R W", medium, Config{Acquirers: append(wrr[:3:3], writer(3))}},
-		{"W R W R", medium, Config{Acquirers: append(wrw[:3:3], reader(3))}},
+		{"W R W R", large, Config{Acquirers: append(wrw[:3:3], reader(3))}},
 	})
 }
 
