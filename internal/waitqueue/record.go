@@ -1,6 +1,7 @@
 package waitqueue
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -93,9 +94,6 @@ func (r *Record) encode(common string) string {
 	b = append(b, r.Mode...)
 	b = append(b, `",`...)
 	b = append(b, common...)
-	b = append(b, `,"since":"`...)
-	b = r.Since.AppendFormat(b, time.RFC3339Nano)
-	b = append(b, '"')
 	if r.Purpose != "" {
 		b = append(append(b, `,"purpose":`...), mustJSON(r.Purpose)...)
 	}
@@ -108,6 +106,9 @@ func (r *Record) encode(common string) string {
 	if r.Grace != 0 {
 		b = strconv.AppendInt(append(b, `,"graceMs":`...), r.Grace, 10)
 	}
+	b = append(b, sinceField...)
+	b = r.Since.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
 	if r.Prev != nil {
 		b = r.Prev.encode(append(b, `,"prev":`...))
 	}
@@ -159,7 +160,17 @@ func (h hint) granted(index int, rest []hint) string {
 // unknown fields of the ticket's record are kept.
 func (h hint) grant(prev *Prev) string { return handedOver(h.Record, prev, time.Now()) }
 
+// handedOver is rec with the time and the predecessor of a new ownership.
 func handedOver(rec json.RawMessage, prev *Prev, now time.Time) string {
+	if known, ok := cutSince(rec); ok {
+		b := append(make([]byte, 0, len(rec)+160), known...)
+		b = now.UTC().AppendFormat(append(b, sinceField...), time.RFC3339Nano)
+		b = append(b, '"')
+		if prev != nil {
+			b = prev.encode(append(b, `,"prev":`...))
+		}
+		return string(append(b, '}'))
+	}
 	fields := make(map[string]json.RawMessage)
 	if json.Unmarshal(rec, &fields) != nil {
 		return string(rec)
@@ -169,6 +180,19 @@ func handedOver(rec json.RawMessage, prev *Prev, now time.Time) string {
 		fields["prev"] = json.RawMessage(mustJSON(prev))
 	}
 	return mustJSON(fields)
+}
+
+const sinceField = `,"since":"`
+
+// cutSince returns rec up to its time, if nothing follows that but the end, as
+// encode leaves it. It saves the handover a general decoding.
+func cutSince(rec []byte) ([]byte, bool) {
+	at := bytes.LastIndex(rec, []byte(sinceField))
+	if at < 0 {
+		return nil, false
+	}
+	rest := rec[at+len(sinceField):]
+	return rec[:at], bytes.IndexByte(rest, '"') == len(rest)-2 && rest[len(rest)-1] == '}'
 }
 
 func recordOf(kv *mvccpb.KeyValue) Record {
