@@ -104,7 +104,7 @@ func (a *acquisition) takeOrWait(ctx context.Context) (*tenure, error) {
 	if !a.warm() {
 		t, err := a.tryOnce(ctx, false)
 		var held *HeldError
-		if err == nil || (!errors.As(err, &held) && !errors.Is(err, commit.ErrUnknown)) {
+		if err == nil || (!errors.As(err, &held) && !passing(err)) {
 			return t, err
 		}
 	}
@@ -249,6 +249,9 @@ func passing(err error) bool {
 		return true
 	}
 	c := status.Code(err)
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
+		c = e.Code() // which has no gRPC status
+	}
 	return c == codes.Unavailable || c == codes.DeadlineExceeded
 }
 
