@@ -49,15 +49,15 @@ func forBreaks(t *testing.T, f func(t *testing.T, k kind, name string, broken fu
 	}
 }
 
-// long is a TTL that no test reaches.
-const long = 2 * time.Minute
+// longTTL is a TTL that no test reaches.
+const longTTL = 2 * time.Minute
 
 // The name is handed over while the waiter hears nothing. It owns when it is
 // back.
 func TestHandoverWhileTheWaiterIsCutOff(t *testing.T) {
 	forBreaks(t, func(t *testing.T, k kind, name string, broken func(*coretest.Link)) {
 		owner := acquired(t, kindOf(k.rival).lock(session(t), name))
-		s, link := linked(t, long)
+		s, link := linked(t, longTTL)
 		waiter := background(t, within(t), k.lock(s, name))
 		tickets(t, name, ticketsOf(k))
 		broken(link)
@@ -76,7 +76,7 @@ func TestOwnerDiesWhileTheWaiterIsCutOff(t *testing.T) {
 	forBreaks(t, func(t *testing.T, k kind, name string, broken func(*coretest.Link)) {
 		dead := session(t)
 		acquired(t, kindOf(k.rival).lock(dead, name))
-		s, link := linked(t, long)
+		s, link := linked(t, longTTL)
 		waiter := background(t, within(t), k.lock(s, name))
 		tickets(t, name, ticketsOf(k))
 		broken(link)
@@ -92,7 +92,7 @@ func TestOwnerDiesWhileTheWaiterIsCutOff(t *testing.T) {
 // repeated and the next one served.
 func TestReleaseWhileCutOff(t *testing.T) {
 	forBreaks(t, func(t *testing.T, k kind, name string, broken func(*coretest.Link)) {
-		s, link := linked(t, long)
+		s, link := linked(t, longTTL)
 		o := acquired(t, k.lock(s, name))
 		waiter := background(t, within(t), kindOf(k.rival).lock(session(t), name))
 		tickets(t, name, ticketsOf(kindOf(k.rival)))
@@ -119,7 +119,7 @@ func TestReleaseWhileCutOff(t *testing.T) {
 func TestCancelWhileCutOff(t *testing.T) {
 	forBreaks(t, func(t *testing.T, k kind, name string, broken func(*coretest.Link)) {
 		owner := acquired(t, kindOf(k.rival).lock(session(t), name))
-		s, link := linked(t, long)
+		s, link := linked(t, longTTL)
 		ctx, cancel := context.WithCancel(within(t))
 		waiter := background(t, ctx, k.lock(s, name))
 		tickets(t, name, ticketsOf(k))
@@ -138,7 +138,7 @@ func TestCancelWhileCutOff(t *testing.T) {
 // The link breaks for less than the TTL: the owner owns on.
 func TestOwnerSurvivesABriefBreak(t *testing.T) {
 	forBreaks(t, func(t *testing.T, k kind, name string, broken func(*coretest.Link)) {
-		s, link := linked(t, long)
+		s, link := linked(t, longTTL)
 		o := acquired(t, k.lock(s, name))
 		for range 3 {
 			broken(link)
