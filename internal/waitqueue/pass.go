@@ -35,6 +35,7 @@ type pass struct {
 	inLine bool         // next's ticket is put when somebody else is served first
 	chosen bool
 	plain  bool // without the heirs' shadows: a lease of one is gone
+	bare   bool // without a put: etcd is out of space, and takes deletes only
 
 	attempts int
 	flat     bool  // the request under way is the common one
@@ -98,6 +99,12 @@ func (p *pass) answered(r commit.Result, err error) {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && !p.plain:
 		p.leaseGone()
 		return
+	case errors.Is(err, rpctypes.ErrNoSpace) && !p.bare && p.canGoBare():
+		// The member whose request fills the quota applies it, and says no space
+		// all the same: what follows must cope with both.
+		p.bare, p.inLine, p.unsure = true, false, true
+		p.submit()
+		return
 	case q.s.Context().Err() != nil && (p.expired() || !errors.Is(err, commit.ErrUnknown)):
 		p.conclude(p.t.a.req.Lost(q.ended()))
 	case !errors.Is(err, commit.ErrUnknown), clock.Since(p.begun) > q.e.TTL(), q.e.Context().Err() != nil:
@@ -125,6 +132,13 @@ func (p *pass) leaseGone() {
 		p.plain = true
 		p.submit()
 	})
+}
+
+// canGoBare tells whether the names can be let go by deletes alone. The first in
+// line then claims, as if the owner had died. What an operator or a lost reply
+// makes necessary to write cannot be left out.
+func (p *pass) canGoBare() bool {
+	return p.force == nil && p.broken == "" && !p.t.a.uncertain
 }
 
 func (p *pass) expired() bool { return errors.Is(p.t.a.q.ended(), core.ErrSessionExpired) }

@@ -113,7 +113,9 @@ func (p *pass) prev() *Prev {
 func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv3.Op) {
 	a := p.t.a
 	chain := p.chain(p.plan(part), part)
-	if a.req.Mode == Shared {
+	if p.bare {
+		chain = p.leave(part, nil)
+	} else if a.req.Mode == Shared {
 		// Only the last sharer hands over.
 		before, after := around(part.p.n.reads(), part.p.own)
 		chain = []clientv3.Op{nested([]clientv3.Cmp{absentIn(before), absentIn(after)}, chain, p.leave(part, nil))}
@@ -313,6 +315,10 @@ func (p *pass) nextIsNew() []clientv3.Cmp {
 // readPart follows the reply of one name's pass down to the branch taken, and
 // reports whether the name was let go.
 func (p *pass) readPart(part *passPart, r commit.Result) bool {
+	if p.bare {
+		p.handed = true // to whoever claims
+		return true
+	}
 	if p.t.a.req.Mode == Shared {
 		r = r.Nested(0)
 		if !r.Succeeded {
