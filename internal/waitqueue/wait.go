@@ -89,12 +89,12 @@ func (a *acquisition) conclude(ctx context.Context, t *tenure, err error) (*Owne
 	}
 	a.abandon()
 	switch {
-	case ctx.Err() != nil:
-		return nil, waitError(ctx)
 	case errors.Is(err, commit.ErrClosed):
 		return nil, a.q.ended()
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && a.q.e.LeaseGone(ctx):
 		return nil, a.q.ended()
+	case ctx.Err() != nil: // perhaps while etcd was asked about the lease
+		return nil, waitError(ctx)
 	}
 	return nil, err
 }
