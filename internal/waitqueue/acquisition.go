@@ -3,10 +3,12 @@ package waitqueue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
@@ -27,6 +29,7 @@ type acquisition struct {
 
 	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
 	entered   bool // its tickets are in line
+	full      bool // etcd is out of space and takes no void record
 
 	start chan handed // what a local predecessor passes on
 
@@ -108,6 +111,13 @@ func (a *acquisition) putTicket(p *part) clientv3.Op {
 
 func (a *acquisition) putVoid() clientv3.Op {
 	return clientv3.OpPut(a.parts[0].n.void(a.id), "", a.lease())
+}
+
+// failed notes what an error leaves open. A member that a request brings to its
+// quota applies the request and answers that it has no space all the same.
+func (a *acquisition) failed(err error) {
+	a.full = a.full || errors.Is(err, rpctypes.ErrNoSpace)
+	a.uncertain = a.uncertain || a.full || errors.Is(err, commit.ErrUnknown)
 }
 
 // see records what a watch told, and wakes whoever drives the acquisition.

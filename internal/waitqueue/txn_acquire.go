@@ -162,7 +162,7 @@ func (a *acquisition) cancelTxn() commit.Txn {
 	for i := range a.parts {
 		then = append(then, clientv3.OpDelete(a.parts[i].ticket))
 	}
-	if a.uncertain {
+	if a.uncertain && !a.full {
 		then = append(then, a.putVoid())
 	}
 	return a.txn([]clientv3.Cmp{cmp}, then, a.getOwn())
@@ -170,7 +170,11 @@ func (a *acquisition) cancelTxn() commit.Txn {
 
 // voidTxn makes every request of a that may still be applied fail.
 func (a *acquisition) voidTxn() commit.Txn {
-	return a.txn(nil, append(append(a.getOwn(), a.putVoid()), a.dropShadows()...), nil)
+	then := append(a.getOwn(), a.dropShadows()...)
+	if !a.full { // the reply that said so was no lost one
+		then = append(then, a.putVoid())
+	}
+	return a.txn(nil, then, nil)
 }
 
 // dropShadows removes shadows of grants that an earlier request took and a hand

@@ -142,7 +142,7 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 		tell := only || a.req.Mode == Permits
 		r, err := a.q.e.Do(ctx, a.tryTxn(tell))
 		if err != nil {
-			a.uncertain = a.uncertain || errors.Is(err, commit.ErrUnknown)
+			a.failed(err)
 			return nil, err
 		}
 		if r.Succeeded {
@@ -229,7 +229,7 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 	case errors.Is(err, errSeen):
 		return nil, true, nil // it was applied; waitInLine takes what was seen
 	case err != nil:
-		a.uncertain = a.uncertain || errors.Is(err, commit.ErrUnknown)
+		a.failed(err)
 		return nil, false, err
 	}
 	t, settled, err = a.readEntered(r)
