@@ -160,7 +160,7 @@ func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 	for {
 		r, err := stream.Recv()
 		if err != nil {
-			return nil // the client is done
+			return err // the client is done
 		}
 		trip := s.trip()
 		if !pause(stream.Context(), trip.there) {

@@ -19,49 +19,49 @@ func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 // only a hang reaches it.
 const patience = 30 * time.Second
 
-func within(t testing.TB) context.Context {
-	t.Helper()
+func within(tb testing.TB) context.Context {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
-func open(t testing.TB, c *clientv3.Client, opts ...core.SessionOption) *core.Session {
-	t.Helper()
-	s, err := core.NewSession(within(t), c, opts...)
+func open(tb testing.TB, c *clientv3.Client, opts ...core.SessionOption) *core.Session {
+	tb.Helper()
+	s, err := core.NewSession(within(tb), c, opts...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
 // put writes a key on a session's lease.
-func put(t testing.TB, c *clientv3.Client, key string, lease clientv3.LeaseID) {
-	t.Helper()
-	if _, err := c.Put(within(t), key, "v", clientv3.WithLease(lease)); err != nil {
-		t.Fatal(err)
+func put(tb testing.TB, c *clientv3.Client, key string, lease clientv3.LeaseID) {
+	tb.Helper()
+	if _, err := c.Put(within(tb), key, "v", clientv3.WithLease(lease)); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // leaseTTL asks etcd: -1 if the lease is gone.
-func leaseTTL(t testing.TB, id clientv3.LeaseID) (left, granted int64) {
-	t.Helper()
-	resp, err := etcd.Client(t).TimeToLive(within(t), id)
+func leaseTTL(tb testing.TB, id clientv3.LeaseID) (left, granted int64) {
+	tb.Helper()
+	resp, err := etcd.Client(tb).TimeToLive(within(tb), id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return resp.TTL, resp.GrantedTTL
 }
 
 // ended waits until ctx ends, and returns its cause.
-func ended(t testing.TB, ctx context.Context) error {
-	t.Helper()
+func ended(tb testing.TB, ctx context.Context) error {
+	tb.Helper()
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-within(t).Done():
-		t.Fatal("the context did not end")
+	case <-within(tb).Done():
+		tb.Fatal("the context did not end")
 		return nil
 	}
 }

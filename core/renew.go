@@ -96,7 +96,7 @@ func (s *Session) renewOnce(ctx context.Context) error {
 	}
 	// A late acknowledgement does not revive: whoever asked after the lapse
 	// was told that the session is over.
-	if over := s.ctx.Check() != nil; over {
+	if s.State() == Expired {
 		return nil
 	}
 	s.mu.Lock()

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/lock"
 )
@@ -53,7 +51,7 @@ func TestTheJobStopsWhenTheLockIsLost(t *testing.T) {
 			return err
 		}
 		for _, l := range leases.Leases {
-			coretest.ExpireLease(t, client, clientv3.LeaseID(l.ID))
+			coretest.ExpireLease(t, client, l.ID)
 		}
 		<-ctx.Done()
 		return cleanUp(ctx, out)

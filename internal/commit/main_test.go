@@ -21,18 +21,18 @@ func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 // only a hang reaches it.
 const patience = 30 * time.Second
 
-func within(t testing.TB) context.Context {
-	t.Helper()
+func within(tb testing.TB) context.Context {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // newCommitter returns a committer that ends with the test.
-func newCommitter(t testing.TB, cfg commit.Config) *commit.Committer {
-	t.Helper()
+func newCommitter(tb testing.TB, cfg commit.Config) *commit.Committer {
+	tb.Helper()
 	c := commit.New(cfg)
-	t.Cleanup(func() { c.Close(within(t)) })
+	tb.Cleanup(func() { c.Close(within(tb)) })
 	return c
 }
 
@@ -67,8 +67,8 @@ func (o *outcomes) submit(c *commit.Committer, n int, txn commit.Txn) commit.Tic
 }
 
 // wait waits for all, and returns them by number.
-func (o *outcomes) wait(t testing.TB) map[int]outcome {
-	t.Helper()
+func (o *outcomes) wait(tb testing.TB) map[int]outcome {
+	tb.Helper()
 	finished := make(chan struct{})
 	go func() {
 		o.wg.Wait()
@@ -76,8 +76,8 @@ func (o *outcomes) wait(t testing.TB) map[int]outcome {
 	}()
 	select {
 	case <-finished:
-	case <-within(t).Done():
-		t.Fatal("transactions without an answer")
+	case <-within(tb).Done():
+		tb.Fatal("transactions without an answer")
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -100,16 +100,16 @@ type stage struct {
 	outcomes
 }
 
-func newStage(t testing.TB, on *coretest.Etcd, cfg commit.Config) *stage {
-	t.Helper()
-	s := &stage{faults: coretest.NewFaults(), prefix: on.Prefix(t)}
-	s.client = on.Client(t, s.faults.DialOptions()...)
+func newStage(tb testing.TB, on *coretest.Etcd, cfg commit.Config) *stage {
+	tb.Helper()
+	s := &stage{faults: coretest.NewFaults(), prefix: on.Prefix(tb)}
+	s.client = on.Client(tb, s.faults.DialOptions()...)
 	cfg.KV, cfg.Depth = s.client, 1
-	s.Committer = newCommitter(t, cfg)
+	s.Committer = newCommitter(tb, cfg)
 	s.hold = s.faults.Hold(coretest.Puts(s.prefix + "/first"))
 	s.submit(s.Committer, -1, putTxn(s.prefix+"/first"))
-	if err := s.hold.Wait(within(t)); err != nil {
-		t.Fatal(err)
+	if err := s.hold.Wait(within(tb)); err != nil {
+		tb.Fatal(err)
 	}
 	return s
 }

@@ -20,10 +20,10 @@ func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 // only a hang reaches it.
 const patience = 30 * time.Second
 
-func within(t testing.TB) context.Context {
-	t.Helper()
+func within(tb testing.TB) context.Context {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -31,25 +31,25 @@ const ttl = 20 * time.Second
 
 // newEngine returns an engine on a lease that nobody renews, and a channel that
 // gets a value whenever the engine says that the lease is gone.
-func newEngine(t testing.TB, c *clientv3.Client) (*engine.Engine, <-chan struct{}) {
-	t.Helper()
-	resp, err := c.Grant(within(t), int64(ttl/time.Second))
+func newEngine(tb testing.TB, c *clientv3.Client) (*engine.Engine, <-chan struct{}) {
+	tb.Helper()
+	resp, err := c.Grant(within(tb), int64(ttl/time.Second))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	gone := make(chan struct{}, 8)
 	e := engine.New(engine.Config{Client: c, Lease: resp.ID, TTL: ttl, Log: slog.New(slog.DiscardHandler),
 		Gone: func() { gone <- struct{}{} }})
-	t.Cleanup(func() { e.Close(within(t)) })
+	tb.Cleanup(func() { e.Close(within(tb)) })
 	return e, gone
 }
 
 // over reports whether a channel is closed, or becomes so.
-func over(t testing.TB, what string, done <-chan struct{}) {
-	t.Helper()
+func over(tb testing.TB, what string, done <-chan struct{}) {
+	tb.Helper()
 	select {
 	case <-done:
-	case <-within(t).Done():
-		t.Fatalf("never: %s", what)
+	case <-within(tb).Done():
+		tb.Fatalf("never: %s", what)
 	}
 }
