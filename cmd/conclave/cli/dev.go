@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,7 @@ named in the output.`,
 }
 
 func (a *app) dev(ctx context.Context, f devFlags) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(ctx, ending()...)
 	defer stop()
 	if err := checkLoopback("client-addr", f.clientAddr); err != nil {
 		return err

@@ -316,6 +316,43 @@ func TestLeaseRevokedByHand(t *testing.T) {
 	}
 }
 
+func TestDevUnderNohup(t *testing.T) {
+	h := newHouse(t)
+	nohup := exec.Command("/bin/sh", "-c", "trap '' HUP; exec conclave dev --data-dir "+t.TempDir()+" --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
+	nohup.Env = h.env
+	out, err := nohup.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.start(nohup)
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", nohup.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, mask, _ := strings.Cut(string(status), "SigIgn:\t")
+	mask, _, _ = strings.Cut(mask, "\n")
+	ignored, err := strconv.ParseUint(mask, 16, 64)
+	if err != nil || ignored&(1<<(syscall.SIGHUP-1)) == 0 {
+		t.Errorf("the hangup that its caller ignores is not ignored: mask %s, %v", mask, err)
+	}
+}
+
+// Only the user may read where a dev of theirs runs.
+func TestStateFileIsPrivate(t *testing.T) {
+	h := newHouse(t)
+	files, err := filepath.Glob(filepath.Join(h.cache, "conclave", "run", "dev-*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	info, err := os.Stat(files[0])
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
 func TestDevStops(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		h := newHouse(t)

@@ -66,15 +66,22 @@ func (a *app) printError(e *Error, output string) {
 			_, _ = a.stderr.Write(b)
 		}
 	default:
-		a.note(e.Message)
+		_, _ = fmt.Fprintln(a.stderr, "conclave:", e.Message)
 		if e.Hint != "" {
 			_, _ = fmt.Fprintln(a.stderr, "hint:", e.Hint)
 		}
 	}
 }
 
-// note tells the user something that is no data.
-func (a *app) note(line string) { _, _ = fmt.Fprintln(a.stderr, "conclave:", line) }
+// note tells the user something that is neither data nor the error that ends the
+// command: a line, or with -o json an object on a line of its own.
+func (a *app) note(line string) {
+	if a.flags.output.value == outputJSON {
+		_ = json.NewEncoder(a.stderr).Encode(map[string]string{"note": line})
+		return
+	}
+	_, _ = fmt.Fprintln(a.stderr, "conclave:", line)
+}
 
 // outputIn finds --output in a command line that may be too wrong to parse.
 func outputIn(args []string) string {
