@@ -25,7 +25,9 @@ func (h *Held) Context() context.Context { return h.owned.Context() }
 // Token returns the fencing token.
 func (h *Held) Token() core.Token { return h.owned.Token() }
 
-// IsOwner is the comparison that holds in etcd as long as the lock is held.
+// IsOwner is the comparison that holds in etcd as long as the lock is held. Use
+// it in transactions that write or read something: etcd answers one without any
+// operation from what a single member knows.
 func (h *Held) IsOwner() clientv3.Cmp { return h.owned.IsOwner() }
 
 // Unlock releases the lock, and hands it to the first in line. It needs no

@@ -78,7 +78,8 @@ func (p *Permit) Context() context.Context { return p.owned.Context() }
 // Token returns the fencing token, larger than that of every earlier grant.
 func (p *Permit) Token() core.Token { return p.owned.Token() }
 
-// IsOwner is the comparison that holds in etcd as long as the permits are held.
+// IsOwner is the comparison that holds in etcd as long as the permits are held,
+// like [Held.IsOwner].
 func (p *Permit) IsOwner() clientv3.Cmp { return p.owned.IsOwner() }
 
 // Release gives the permits back, like [Held.Unlock].

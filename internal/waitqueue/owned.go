@@ -139,7 +139,11 @@ func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnRes
 	if o.ctx.Err() != nil {
 		return nil, o.lostNow()
 	}
-	resp, err := o.q.e.Client().Txn(ctx).If(o.IsOwner()).Then(ops...).Commit()
+	// The read in the branch for strangers makes etcd answer from the agreed
+	// state. Without an operation that needs it, the member answers from its own,
+	// which even in a single member is behind the event that told of the grant.
+	resp, err := o.q.e.Client().Txn(ctx).If(o.IsOwner()).Then(ops...).
+		Else(clientv3.OpGet(o.t.a.proof(), clientv3.WithCountOnly())).Commit()
 	if err != nil {
 		return nil, commit.Classify(err)
 	}
