@@ -52,6 +52,8 @@ type Engine struct {
 	idle    chan struct{} // closed when none is active, while closing
 	shared  map[any]any
 	delays  delays
+
+	closeShared sync.Once
 }
 
 // New returns an engine. Close ends it.
@@ -206,12 +208,15 @@ func (e *Engine) Close(ctx context.Context) {
 	e.Committer.Close(ctx)
 	e.stop()
 	<-e.idle
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, v := range e.shared {
-		if c, ok := v.(interface{ Close() }); ok {
-			c.Close()
+	e.closeShared.Do(func() {
+		e.mu.Lock()
+		shared := e.shared
+		e.shared = make(map[any]any)
+		e.mu.Unlock()
+		for _, v := range shared { // not under the lock: they have locks of their own
+			if c, ok := v.(interface{ Close() }); ok {
+				c.Close()
+			}
 		}
-	}
-	clear(e.shared)
+	})
 }

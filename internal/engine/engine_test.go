@@ -148,10 +148,16 @@ func TestCloseWithoutTimeCutsShort(t *testing.T) {
 	}
 }
 
-// closer counts how often it is closed.
-type closer struct{ closed int }
+// closer counts how often it is closed, and uses its engine for it.
+type closer struct {
+	closed int
+	engine *engine.Engine
+}
 
-func (c *closer) Close() { c.closed++ }
+func (c *closer) Close() {
+	c.closed++
+	c.engine.Enter()
+}
 
 func TestSharedIsMadeOnceAndClosedOnce(t *testing.T) {
 	e, _ := newEngine(t, etcd.Client(t))
@@ -161,7 +167,7 @@ func TestSharedIsMadeOnceAndClosedOnce(t *testing.T) {
 	made, got := 0, map[any]bool{}
 	for range 16 {
 		all.Go(func() {
-			v := e.Shared(key{}, func() any { made++; return new(closer) })
+			v := e.Shared(key{}, func() any { made++; return &closer{engine: e} })
 			mu.Lock()
 			defer mu.Unlock()
 			got[v] = true
