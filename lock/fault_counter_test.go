@@ -27,7 +27,7 @@ func TestC1DeletedTicketIsNoGrant(t *testing.T) {
 		}
 		stillOwns(t, owner)
 		released(t, owner)
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -53,7 +53,7 @@ func TestC2AbandonedTryArrivesLate(t *testing.T) {
 			t.Fatalf("the late try wrote %q", keys)
 		}
 		released(t, acquired(t, kindOf(k.rival).lock(session(t), name)))
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -77,7 +77,7 @@ func TestC3TryArrivesAfterTheRelease(t *testing.T) {
 		released(t, acquired(t, k.lock(s, name)))
 		fired(t, late)
 		deliver(t, late)
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 		released(t, acquired(t, kindOf(k.rival).lock(session(t), name)))
 	})
 }
@@ -101,7 +101,7 @@ func TestC4HandoverBeforeTheReply(t *testing.T) {
 			o := served(t, waiter)
 			stillOwns(t, o)
 			released(t, o)
-			nothingLeft(t, name)
+			cleanedUp(t, name)
 		})
 	}
 }
@@ -124,7 +124,7 @@ func TestC6HandoverToALeavingWaiter(t *testing.T) {
 			t.Fatalf("error %v, want the context's", r.err)
 		}
 		released(t, acquired(t, kindOf(k.rival).lock(session(t), name)))
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -140,7 +140,7 @@ func TestC7LateReleaseOfAnEarlierOwnership(t *testing.T) {
 		deliver(t, late)
 		stillOwns(t, second)
 		released(t, second)
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -165,7 +165,7 @@ func TestC8aUrgentWaiterAfterTheHint(t *testing.T) {
 	}
 	released(t, u)
 	released(t, served(t, third))
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }
 
 // C8b: a waiter claims on what it saw before a more urgent one came and took
@@ -194,7 +194,7 @@ func TestC8bClaimOnAnOldLook(t *testing.T) {
 			tickets(t, name, 1)
 			released(t, o)
 			released(t, served(t, waiter))
-			nothingLeft(t, name)
+			cleanedUp(t, name)
 		})
 	}
 }
@@ -221,7 +221,7 @@ func TestC8cNewcomerAfterTheOwnersDeath(t *testing.T) {
 		held.Release()
 		released(t, served(t, waiter))
 		released(t, served(t, newcomer))
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -238,5 +238,5 @@ func TestC9SetsWithPriorities(t *testing.T) {
 	unlock(t, owner)
 	released(t, served(t, urgent))
 	released(t, served(t, low))
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }

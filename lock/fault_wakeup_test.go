@@ -104,7 +104,7 @@ func TestC5OwnerDiesBetweenLookAndWatch(t *testing.T) {
 		expire(t, dead)
 		close(g.open)
 		released(t, served(t, waiter))
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -118,7 +118,7 @@ func TestHandoverAfterTheLook(t *testing.T) {
 		close(g.open)
 		released(t, owner)
 		released(t, served(t, waiter))
-		nothingLeft(t, name)
+		cleanedUp(t, name)
 	})
 }
 
@@ -145,7 +145,7 @@ func TestC10PermitsOnAnOldView(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }
 
 // permitsOf acquires n of limit permits in a session of its own.
@@ -168,7 +168,7 @@ func TestC11ReleasesThatMakeRoomTogether(t *testing.T) {
 	w := served(t, waiter)
 	released(t, w)
 	released(t, c)
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }
 
 // C12: the first in line claims, and the second fits beside it.
@@ -187,7 +187,7 @@ func TestC12SecondInLineFitsBesideTheFirst(t *testing.T) {
 	a, b := served(t, first), served(t, second)
 	released(t, a)
 	released(t, b)
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }
 
 // C13: a writer that had a ticket downgrades. Readers behind it get in.
@@ -211,5 +211,5 @@ func TestC13DowngradeLetsReadersIn(t *testing.T) {
 		released(t, served(t, c))
 	}
 	unlock(t, r)
-	nothingLeft(t, name)
+	cleanedUp(t, name)
 }
