@@ -58,6 +58,9 @@ func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) 
 // tell writes the notice, on the owner's lease, and reports whether the owner
 // still owned.
 func (q *Queue) tell(ctx context.Context, c Contender, reason string) (bool, error) {
+	if c.lease == 0 {
+		return true, nil // no session wrote this grant: there is nobody to tell
+	}
 	value := mustJSON(notice{V: recordVersion, By: q.s.Owner(), Reason: reason})
 	resp, err := q.e.Client().Txn(ctx).If(unmodified(c.key, c.revision)).
 		Then(clientv3.OpPut(q.noticeFor(c), value, clientv3.WithLease(clientv3.LeaseID(c.lease)))).Commit()

@@ -140,7 +140,7 @@ func (a *acquisition) blockedByOwner(rev int64, p *part, owners, sharers []*mvcc
 		if string(kv.Key) == p.n.grant() {
 			return &blocker{key: p.n.grant(), rev: rev}
 		}
-		used += recordOf(kv).Permits
+		used += max(recordOf(kv).Permits, 0)
 	}
 	switch {
 	case a.req.Mode == Permits && used+a.req.Permits > a.req.Limit:

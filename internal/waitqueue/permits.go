@@ -45,12 +45,15 @@ func (n *name) saw(rev int64, owners []*mvccpb.KeyValue, line bool) {
 	v := permitView{rev: rev, busy: line}
 	for _, kv := range owners {
 		if string(kv.Key) == n.limit() {
-			v.limit, _ = strconv.Atoi(string(kv.Value))
-			v.limitRev = kv.ModRevision
+			limit, err := strconv.Atoi(string(kv.Value))
+			if err != nil || limit < 1 {
+				limit = -1 // nobody's
+			}
+			v.limit, v.limitRev = limit, kv.ModRevision
 			continue
 		}
 		v.busy = true
-		v.used += recordOf(kv).Permits
+		v.used += max(recordOf(kv).Permits, 0)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

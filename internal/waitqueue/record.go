@@ -139,14 +139,14 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// hintOf reads a ticket that waits. It reports false for a granted ticket, and
-// for a key that is no ticket.
+// hintOf reads a ticket that waits. It reports false for a granted ticket. What
+// cannot be read has no mode: nobody can hand over to it, but it has its place.
 func hintOf(kv *mvccpb.KeyValue) (hint, bool) {
 	h := hint{Key: string(kv.Key), Create: kv.CreateRevision, Lease: kv.Lease}
-	if kv.Version != waiting || json.Unmarshal(kv.Value, &h.ticketValue) != nil {
-		return h, false
+	if json.Unmarshal(kv.Value, &h.ticketValue) != nil || !bytes.HasPrefix(h.Record, []byte("{")) || h.Permits < 0 {
+		h.ticketValue = ticketValue{V: recordVersion}
 	}
-	return h, len(h.Record) > 0
+	return h, kv.Version == waiting
 }
 
 // granted returns the value of the ticket once it is granted.
@@ -172,7 +172,7 @@ func handedOver(rec json.RawMessage, prev *Prev, now time.Time) string {
 		return string(append(b, '}'))
 	}
 	fields := make(map[string]json.RawMessage)
-	if json.Unmarshal(rec, &fields) != nil {
+	if json.Unmarshal(rec, &fields) != nil || fields == nil {
 		return string(rec)
 	}
 	fields["since"] = json.RawMessage(mustJSON(now.UTC()))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -152,7 +153,10 @@ func (p *pass) plan(part *passPart) []level {
 func (p *pass) levelFor(part *passPart, hints []hint) (l level, last bool) {
 	h := hints[0]
 	b, _, err := part.p.n.ticketID(h.Key)
-	if err != nil {
+	switch {
+	case err != nil && strings.HasPrefix(h.Key, part.p.n.line().from): // no ticket, but it stands where only tickets do
+		return level{[]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.withNext(p.leave(part, nil))}, false
+	case err != nil:
 		return level{cmps: []clientv3.Cmp{never(h.Key)}}, false
 	}
 	first := idle(part.p.n.above(b))
