@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
+	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
 )
 
@@ -196,6 +198,50 @@ func TestForcedOutWithALocalSuccessor(t *testing.T) {
 			}
 			stillOwns(t, n)
 			released(t, n)
+			cleanedUp(t, name)
+		})
+	}
+}
+
+// etcd answers renewals but no release, for longer than the TTL. The caller is
+// told that the outcome is unknown; the release goes on, and the name is free
+// when etcd answers again, whatever arrives late.
+func TestReleaseGoesOnAfterItsCallerWasTold(t *testing.T) {
+	for what, arm := range map[string]func(*coretest.Faults) (*coretest.Fault, *coretest.Late){
+		"requests lost": func(f *coretest.Faults) (*coretest.Fault, *coretest.Late) {
+			return f.LoseRequest(release, coretest.Always()), nil
+		},
+		"requests late": func(f *coretest.Faults) (*coretest.Fault, *coretest.Late) {
+			l := f.Late(release, coretest.Always())
+			return l.Fault, l
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			name := etcd.Prefix(t)
+			q, faults := openFor(t, 5*time.Second)
+			other, _ := open(t)
+			o := acquired(t, q, exclusive(name))
+			local := background(t, bounded(t), q, exclusive(name))
+			queued(t, q, name, 1)
+			fault, late := arm(faults)
+			if err := o.Release(); !errors.Is(err, core.ErrUnknownOutcome) {
+				t.Fatalf("error %v, want ErrUnknownOutcome", err)
+			}
+			fault.Disarm()
+			n := served(t, local)
+			remote := background(t, bounded(t), other, exclusive(name))
+			tickets(t, name, 1)
+			if late != nil {
+				for {
+					if _, err := late.Deliver(bounded(t)); errors.Is(err, coretest.ErrNothingHeld) {
+						break
+					}
+				}
+			}
+			stillOwns(t, n)
+			released(t, n)
+			released(t, served(t, remote))
 			cleanedUp(t, name)
 		})
 	}

@@ -33,10 +33,12 @@ func bounded(t testing.TB) context.Context {
 
 // open opens a session whose requests a test can break. Its TTL is beyond the
 // tests' patience, so that no look once per TTL hides a lost wake-up.
-func open(t testing.TB) (*Queue, *coretest.Faults) {
+func open(t testing.TB) (*Queue, *coretest.Faults) { return openFor(t, 4*patience) }
+
+func openFor(t testing.TB, ttl time.Duration) (*Queue, *coretest.Faults) {
 	t.Helper()
 	f := coretest.NewFaults()
-	s, err := core.NewSession(bounded(t), etcd.Client(t, f.DialOptions()...), core.WithTTL(4*patience))
+	s, err := core.NewSession(bounded(t), etcd.Client(t, f.DialOptions()...), core.WithTTL(ttl))
 	if err != nil {
 		t.Fatal(err)
 	}

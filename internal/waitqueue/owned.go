@@ -97,7 +97,7 @@ func (o *Owned) Session(s *core.Session) bool { return o.q.s == s }
 
 // Release ends the ownership. It returns nil if the ownership ended with it, an
 // error made by Request.Lost if it had ended before, and core.ErrUnknownOutcome
-// if etcd did not answer for a TTL. Only the first call acts; all return the same.
+// if etcd did not answer for a TTL; the release goes on then. Only the first call acts; all return the same.
 func (o *Owned) Release() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -126,11 +126,11 @@ func (o *Owned) release(lost error) error {
 	if o.a.req.Deferred && lost == nil {
 		return nil
 	}
-	<-p.finished
+	err := p.wait()
 	if lost != nil {
 		return lost
 	}
-	return p.err
+	return err
 }
 
 // Commit runs ops in one transaction that carries IsOwner. Without the

@@ -46,6 +46,7 @@ type pass struct {
 	begun    clock.Stamp
 	pause    time.Duration
 	err      error
+	late     chan error // says once that the outcome is unknown for a TTL
 	finished chan struct{}
 }
 
@@ -79,7 +80,7 @@ func (t *tenure) startPass(owner *Owned) *pass {
 
 func (t *tenure) newPass(owner *Owned) *pass {
 	p := &pass{t: t, owner: owner, begun: clock.Now(), pause: 10 * time.Millisecond,
-		finished: make(chan struct{})}
+		late: make(chan error, 1), finished: make(chan struct{})}
 	for i := range t.a.parts {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, hints: t.hints})
 	}
@@ -107,15 +108,37 @@ func (p *pass) answered(r commit.Result, err error) {
 		return
 	case q.s.Context().Err() != nil && (p.expired() || !errors.Is(err, commit.ErrUnknown)):
 		p.conclude(p.t.a.req.Lost(q.ended()))
-	case !errors.Is(err, commit.ErrUnknown), clock.Since(p.begun) > q.e.TTL(), q.e.Context().Err() != nil:
+	case !errors.Is(err, commit.ErrUnknown), q.e.Context().Err() != nil:
 		p.conclude(err)
 	default:
+		if clock.Since(p.begun) > q.e.TTL() {
+			p.overdue(err)
+		}
 		p.unsure = true
 		p.pause = min(2*p.pause, time.Second)
 		time.AfterFunc(p.pause/2+rand.N(p.pause/2), p.submit)
 		return
 	}
 	q.e.Leave()
+}
+
+// overdue lets the caller go who has waited for a TTL. The pass goes on: as long
+// as the session lives, its lease would keep the name from everybody else.
+func (p *pass) overdue(err error) {
+	select {
+	case p.late <- err:
+	default: // told already
+	}
+}
+
+// wait returns what the pass came to, or that nobody knows after a TTL.
+func (p *pass) wait() error {
+	select {
+	case <-p.finished:
+		return p.err
+	case err := <-p.late:
+		return err
+	}
 }
 
 // leaseGone goes on after etcd refused a lease in the request: the session's
