@@ -23,8 +23,8 @@ import (
 
 const (
 	stressTime     = 6 * time.Second
-	stressSessions = 6
-	stressWorkers  = 12
+	stressSessions = 4
+	stressWorkers  = 16
 	stressLimit    = 3
 )
 
@@ -110,27 +110,33 @@ var stressKinds = []struct {
 	{"permit", "-c"}, {"permit", "-c"}, {"permits", "-c"}}
 
 func (s *stress) acquirer(r *rand.Rand, n *stressSession, kindName, end string, try bool) acquirer {
-	name, prio := s.name+end, lock.WithPriority(r.IntN(3)/2)
+	name, opts := s.name+end, []lock.Option{lock.WithPriority(r.IntN(3) / 2)}
+	if r.IntN(3) == 0 {
+		opts = append(opts, lock.WithDeferredRelease())
+	}
+	if kindName == "mutex" && r.IntN(3) == 0 {
+		opts = append(opts, lock.WithLocalHandover(4, time.Second))
+	}
 	switch {
 	case kindName == "permit" || kindName == "permits":
-		m := lock.NewSemaphore(n.Session, name, stressLimit, prio)
+		m := lock.NewSemaphore(n.Session, name, stressLimit, opts...)
 		count := 1 + r.IntN(stressLimit)
 		if try {
 			return ofPermit(count, m.TryAcquire)
 		}
 		return ofPermit(count, m.Acquire)
 	case kindName == "read" && try:
-		return ofHeld(lock.NewRWMutex(n.Session, name, prio).TryRLock)
+		return ofHeld(lock.NewRWMutex(n.Session, name, opts...).TryRLock)
 	case kindName == "read":
-		return ofHeld(lock.NewRWMutex(n.Session, name, prio).RLock)
+		return ofHeld(lock.NewRWMutex(n.Session, name, opts...).RLock)
 	case kindName == "multi" && try:
-		return ofHeld(lock.NewMulti(n.Session, namesOf(name), prio).TryLock)
+		return ofHeld(lock.NewMulti(n.Session, namesOf(name), opts...).TryLock)
 	case kindName == "multi":
-		return ofHeld(lock.NewMulti(n.Session, namesOf(name), prio).Lock)
+		return ofHeld(lock.NewMulti(n.Session, namesOf(name), opts...).Lock)
 	case try:
-		return ofHeld(lock.NewMutex(n.Session, name, prio).TryLock)
+		return ofHeld(lock.NewMutex(n.Session, name, opts...).TryLock)
 	default:
-		return ofHeld(lock.NewMutex(n.Session, name, prio).Lock)
+		return ofHeld(lock.NewMutex(n.Session, name, opts...).Lock)
 	}
 }
 
@@ -188,11 +194,27 @@ func (s *stress) hold(r *rand.Rand, what, end string, o *ownership) {
 			s.inspect(what, s.name+e, o)
 		}
 	}
+	if what == "write" && r.IntN(2) == 0 {
+		s.downgrade(s.name+end, o)
+	}
 	if err := o.release(); err != nil && !errors.Is(err, lock.ErrLost) {
 		s.t.Errorf("%s: release: %v", what, err)
 	}
 	if o.Context().Err() == nil {
 		s.t.Errorf("%s: released, but the context lives", what)
+	}
+}
+
+func (s *stress) downgrade(name string, o *ownership) {
+	h, err := o.Ownership.(*lock.Held).Downgrade(within(s.t))
+	if err != nil {
+		s.expected("downgrade", err, true)
+		return
+	}
+	reader := &ownership{h, h.Unlock, h.Commit}
+	s.inspect("read", name, reader)
+	if err := reader.release(); err != nil && !errors.Is(err, lock.ErrLost) {
+		s.t.Errorf("downgraded: release: %v", err)
 	}
 }
 
