@@ -3,7 +3,9 @@ package lock_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/conclavehq/conclave/core"
@@ -59,42 +61,18 @@ func TestTryLockOnHeldLockWritesNothing(t *testing.T) {
 	unlock(t, h)
 }
 
-func TestHandover(t *testing.T) {
-	const sessions, rounds = 4, 10
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	inside, last := 0, core.Token(0)
-	for range sessions {
-		m := lock.NewMutex(session(t), "handover")
-		wg.Go(func() {
-			for range rounds {
-				h, err := m.Lock(within(t))
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				inside++
-				if inside != 1 || h.Token() <= last {
-					t.Errorf("%d inside, token %d after %d", inside, h.Token(), last)
-				}
-				last = h.Token()
-				inside--
-				mu.Unlock()
-				if err := h.Unlock(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
+func TestSessionsExcludeEachOther(t *testing.T) {
+	var c crowd
+	for range 4 {
+		c.join(t, lock.NewMutex(session(t), "handover"), 10)
 	}
-	wg.Wait()
+	c.wg.Wait()
 	if left := keysOf(t, "handover"); len(left) > 0 {
 		t.Fatalf("left over: %q", left)
 	}
 }
 
 func TestGoroutinesOfOneSessionExcludeEachOther(t *testing.T) {
-	const goroutines, rounds = 16, 20
 	for name, opts := range map[string][]lock.Option{
 		"plain":    nil,
 		"deferred": {lock.WithDeferredRelease()},
@@ -102,34 +80,50 @@ func TestGoroutinesOfOneSessionExcludeEachOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := session(t)
-			var wg sync.WaitGroup
-			var mu sync.Mutex
-			inside, last := 0, core.Token(0)
-			for range goroutines {
-				wg.Go(func() {
-					m := lock.NewMutex(s, "local-"+name, opts...)
-					for range rounds {
-						h, err := m.Lock(within(t))
-						if err != nil {
-							t.Error(err)
-							return
-						}
-						mu.Lock()
-						inside++
-						if inside != 1 || h.Token() <= last {
-							t.Errorf("%d inside, token %d after %d", inside, h.Token(), last)
-						}
-						last = h.Token()
-						inside--
-						mu.Unlock()
-						if err := h.Unlock(); err != nil {
-							t.Error(err)
-						}
-					}
-				})
+			var c crowd
+			for range 16 {
+				c.join(t, lock.NewMutex(s, "local-"+name, opts...), 20)
 			}
-			wg.Wait()
+			c.wg.Wait()
 			eventually(t, "nothing left over", func() bool { return len(keysOf(t, "local-"+name)) == 0 })
 		})
 	}
+}
+
+// A crowd is goroutines that lock one name, and what they see inside. What the
+// lock alone protects is not protected otherwise, so the race detector sees too.
+type crowd struct {
+	wg     sync.WaitGroup
+	inside atomic.Int64
+	last   core.Token
+}
+
+// join locks and unlocks m a number of times.
+func (c *crowd) join(t *testing.T, m *lock.Mutex, rounds int) {
+	c.wg.Go(func() {
+		for range rounds {
+			h, err := m.Lock(within(t))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.visit(t, h)
+			if err := h.Unlock(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// visit checks that h is alone and newer than all before.
+func (c *crowd) visit(t *testing.T, h *lock.Held) {
+	if n := c.inside.Add(1); n != 1 {
+		t.Errorf("%d are inside", n)
+	}
+	if h.Token() <= c.last {
+		t.Errorf("token %d after %d", h.Token(), c.last)
+	}
+	c.last = h.Token()
+	runtime.Gosched()
+	c.inside.Add(-1)
 }
