@@ -23,12 +23,20 @@ import (
 // seven seconds that it has no leader.
 const opening = 10 * time.Second
 
+// How long letting go may take when etcd does not answer: of a place in line, which
+// nobody waits behind for longer than the TTL, and of a name.
+const (
+	leaving   = 2 * time.Second
+	releasing = 10 * time.Second
+)
+
 // maxForcedGrace is the longest time that a forced release leaves a command.
 const maxForcedGrace = 10 * time.Second
 
 var (
 	errWaited   = errors.New("held by others")
 	errTimedOut = errors.New("timed out")
+	errNoAnswer = errors.New("etcd does not answer")
 )
 
 // A signalError says which signal ended the wait.
@@ -70,13 +78,15 @@ func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockReq
 	s, o, err := a.acquire(acquiring, t, name, r)
 	done()
 	if err != nil {
+		if s != nil {
+			// Why the name was not acquired is what matters.
+			_ = letGo(s, nil, leaving, signals)
+		}
 		return err
 	}
 	if told, ok := errors.AsType[signalError](context.Cause(acquiring)); ok {
 		// The signal came between the acquisition and the command.
-		err := o.release()
-		closeSession(s)
-		return errors.Join(exitError(128+int(told.sig)), err)
+		return errors.Join(exitError(128+int(told.sig)), letGo(s, o, releasing, signals))
 	}
 	cfg.Signals = signals
 	return a.runUnder(cfg, s, o, name, r)
@@ -113,8 +123,8 @@ func (a *app) acquiring(ctx context.Context, signals chan os.Signal) (acquiring 
 	}
 }
 
-// acquire opens a session and waits for the name. The session is closed if the
-// name was not acquired.
+// acquire opens a session and waits for the name. The session is returned, to be
+// closed, also if the name was not acquired.
 func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest) (*core.Session, *owned, error) {
 	c, err := a.dial(ctx, t)
 	if err != nil {
@@ -131,9 +141,7 @@ func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest)
 	}
 	o, err := r.lock(ctx, s, name)
 	if err != nil {
-		err = whyNot(ctx, err, name)
-		closeSession(s)
-		return nil, nil, err
+		return s, nil, whyNot(ctx, err, name)
 	}
 	return s, o, nil
 }
@@ -236,9 +244,37 @@ func (a *app) runUnder(cfg *supervise.Config, s *core.Session, o *owned, name st
 	}
 	cfg.Interval = min(r.ttl.value/30, 500*time.Millisecond)
 	res, err := supervise.Run(*cfg)
-	released := o.release()
-	closeSession(s)
+	released := letGo(s, o, releasing, cfg.Signals)
 	return a.result(res, err, released, name)
+}
+
+// letGo releases the name, if there is one, and closes the session. It gives up, and leaves the rest
+// to the lease's end, when etcd does not answer for a while or the user does not
+// want to wait: the release itself would go on for a TTL, which may be an hour.
+func letGo(s *core.Session, o *owned, atMost time.Duration, signals <-chan os.Signal) error {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		if o != nil {
+			err = o.release()
+		}
+		closeSession(s)
+		done <- err
+	}()
+	giveUp := time.NewTimer(atMost)
+	defer giveUp.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-giveUp.C:
+			return errNoAnswer
+		case sig := <-signals:
+			if s, ok := sig.(syscall.Signal); ok && !isUserSignal(s) {
+				return errNoAnswer
+			}
+		}
+	}
 }
 
 // closeSession lets go of everything that is left of a session, and of its client.

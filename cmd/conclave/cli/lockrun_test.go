@@ -295,6 +295,40 @@ func TestEtcdGone(t *testing.T) {
 	}
 }
 
+// A command that ends while etcd is away is not held up by its lock.
+func TestCommandEndsWhileEtcdIsAway(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	ready, end := filepath.Join(dir, "ready"), filepath.Join(dir, "end")
+	cmd := h.run("x --ttl 1h", "echo $$ > "+ready+"; until [ -e "+end+" ]; do sleep 0.01; done; exit 3")
+	pidIn(t, ready)
+	h.signal(h.dev, syscall.SIGKILL)
+	_ = h.dev.Wait()
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := h.code(cmd); code != 3 {
+		t.Errorf("exit %d, want the command's own 3", code)
+	}
+}
+
+// A wait can be ended while etcd does not answer, whatever the TTL.
+func TestTermWhileWaitingAndEtcdIsStopped(t *testing.T) {
+	h := newHouse(t)
+	c := h.client()
+	ready := filepath.Join(t.TempDir(), "ready")
+	h.run("x --ttl 1h", "echo $$ > "+ready+"; "+forever)
+	pidIn(t, ready)
+	before, _ := left(t, c)
+	waiter := h.run("x --ttl 1h", "exit 0")
+	eventually(t, "a ticket in line", func() bool { keys, _ := left(t, c); return keys > before })
+	h.signal(h.dev, syscall.SIGSTOP)
+	h.signal(waiter, syscall.SIGTERM)
+	if code := h.code(waiter); code != 143 {
+		t.Errorf("exit %d, want 143", code)
+	}
+}
+
 func TestLeaseRevokedByHand(t *testing.T) {
 	h := newHouse(t)
 	c := h.client()

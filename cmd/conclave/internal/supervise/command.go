@@ -104,10 +104,11 @@ func (k *command) open() {
 		return
 	}
 	go func() {
-		b, err := io.ReadAll(k.gate)
+		b, _ := io.ReadAll(k.gate)
 		if len(b) == 0 {
-			// The end of the stream: executed, or killed before it could be.
-			k.started <- err
+			// The end of the stream: executed, or killed before it could be, which
+			// may reset the connection. How it ended is known from the process.
+			k.started <- nil
 			return
 		}
 		errno, err := strconv.Atoi(string(b))

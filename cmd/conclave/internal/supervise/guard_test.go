@@ -47,7 +47,7 @@ func TestWrapperKilled(t *testing.T) {
 }
 
 func TestWrapperStopped(t *testing.T) {
-	const valid = 1500 * time.Millisecond
+	const valid = 4 * time.Second
 	began := time.Now()
 	w, guard, command, child := family(t, "-valid", valid.String())
 	signalTo(t, w.Process.Pid, unix.SIGSTOP)

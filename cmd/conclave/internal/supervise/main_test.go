@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 func wrapper(args []string) int {
 	fs := flag.NewFlagSet("wrapper", flag.ExitOnError)
 	valid := fs.Duration("valid", time.Hour, "")
+	after := fs.String("after", "", "renewals go on until this file exists; valid and revoked count from then")
 	grace := fs.Duration("grace", 0, "")
 	revoked := fs.Duration("revoked", time.Hour, "")
 	lostGrace := fs.Duration("lost-grace", 0, "")
@@ -54,9 +55,19 @@ func wrapper(args []string) int {
 	foreground := fs.Bool("foreground", false, "say afterwards who has the terminal")
 	_ = fs.Parse(args)
 
-	end := time.Now().Add(*valid)
-	lost, cancel := context.WithTimeoutCause(context.Background(), min(*valid, *revoked), errors.New("expired"))
-	defer cancel()
+	lost, lose := context.WithCancelCause(context.Background())
+	defer lose(nil)
+	var end time.Time
+	remaining := func() time.Duration {
+		if end.IsZero() {
+			if _, err := os.Stat(*after); *after != "" && err != nil {
+				return time.Hour
+			}
+			end = time.Now().Add(*valid)
+			time.AfterFunc(min(*valid, *revoked), func() { lose(errors.New("expired")) })
+		}
+		return time.Until(end)
+	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	res, err := supervise.Run(supervise.Config{
@@ -64,7 +75,7 @@ func wrapper(args []string) int {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Lost:      lost,
 		LostGrace: func(error) time.Duration { return *lostGrace },
-		Remaining: func() time.Duration { return time.Until(end) },
+		Remaining: remaining,
 		Grace:     *grace, Leftover: *leftover, Interval: 20 * time.Millisecond,
 		Signals:   signals,
 		Notify:    func(line string) { fmt.Fprintln(os.Stderr, "wrapper:", line) },

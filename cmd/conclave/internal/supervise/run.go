@@ -156,7 +156,7 @@ func (r *run) renew() time.Duration {
 		r.asked = true
 		r.result.Lost = true
 		r.end(unix.SIGTERM)
-		r.notify(fmt.Sprintf("no renewal was acknowledged, the command has %s to end", left.Round(100*time.Millisecond)))
+		r.notify(fmt.Sprintf("no renewal was acknowledged, the command has %s to end", max(left, 0).Round(100*time.Millisecond)))
 	}
 	return r.Interval
 }

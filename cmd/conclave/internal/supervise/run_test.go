@@ -174,18 +174,19 @@ func TestSignalsReachTheGroup(t *testing.T) {
 
 func TestRenewalsStop(t *testing.T) {
 	t.Run("ends itself", func(t *testing.T) {
-		mark := filepath.Join(t.TempDir(), "mark")
-		out, code := run(t, "", "-valid", "30s", "-grace", "29500ms", sh, "-c",
-			"trap 'echo 1 > "+mark+"; exit 0' TERM; while :; do sleep 0.01; done")
+		ready, mark := filepath.Join(t.TempDir(), "ready"), filepath.Join(t.TempDir(), "mark")
+		out, code := run(t, "", "-after", ready, "-valid", "1m", "-grace", "59s", sh, "-c",
+			"trap 'echo 1 > "+mark+"; exit 0' TERM; : > "+ready+"; while :; do sleep 0.01; done")
 		if code != 7 {
 			t.Errorf("exit %d, want 7: %s", code, out)
 		}
 		pidIn(t, mark)
 	})
 	t.Run("ignores TERM", func(t *testing.T) {
+		ready := filepath.Join(t.TempDir(), "ready")
 		began := time.Now()
-		out, code := run(t, "", "-valid", "700ms", "-grace", "500ms", sh, "-c",
-			"trap '' TERM; while :; do sleep 0.01; done")
+		out, code := run(t, "", "-after", ready, "-valid", "700ms", "-grace", "500ms", sh, "-c",
+			"trap '' TERM; : > "+ready+"; while :; do sleep 0.01; done")
 		if code != 7 || !strings.Contains(out, "to end") {
 			t.Errorf("exit %d, want 7: %s", code, out)
 		}
@@ -197,16 +198,19 @@ func TestRenewalsStop(t *testing.T) {
 
 // An end that leaves a grace, as a forced release does, asks first and kills later.
 func TestLostWithGrace(t *testing.T) {
-	mark := filepath.Join(t.TempDir(), "mark")
-	out, code := run(t, "", "-revoked", "300ms", "-lost-grace", "30s", sh, "-c",
-		"trap 'echo 1 > "+mark+"; exit 0' TERM; while :; do sleep 0.01; done")
+	dir := t.TempDir()
+	ready, mark := filepath.Join(dir, "ready"), filepath.Join(dir, "mark")
+	out, code := run(t, "", "-after", ready, "-revoked", "300ms", "-lost-grace", "1m", sh, "-c",
+		"trap 'echo 1 > "+mark+"; exit 0' TERM; : > "+ready+"; while :; do sleep 0.01; done")
 	if code != 7 {
 		t.Errorf("exit %d, want 7: %s", code, out)
 	}
 	pidIn(t, mark)
 
+	ready = filepath.Join(dir, "again")
 	began := time.Now()
-	out, code = run(t, "", "-revoked", "300ms", "-lost-grace", "400ms", sh, "-c", "trap '' TERM; while :; do sleep 0.01; done")
+	out, code = run(t, "", "-after", ready, "-revoked", "300ms", "-lost-grace", "400ms", sh, "-c",
+		"trap '' TERM; : > "+ready+"; while :; do sleep 0.01; done")
 	if code != 7 {
 		t.Errorf("exit %d, want 7: %s", code, out)
 	}
