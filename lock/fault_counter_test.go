@@ -171,32 +171,52 @@ func TestC8aUrgentWaiterAfterTheHint(t *testing.T) {
 // C8b: a waiter claims on what it saw before a more urgent one came and took
 // the name.
 func TestC8bClaimOnAnOldLook(t *testing.T) {
-	for _, k := range kinds {
-		if k.limit() > 0 || k.name == "multi" {
-			continue
+	urgent := lock.WithPriority(5)
+	writer := func(s *core.Session, name string) acquirer { return ofHeld(lock.NewMutex(s, name, urgent).Lock) }
+	reader := func(s *core.Session, name string) acquirer { return ofHeld(lock.NewRWMutex(s, name, urgent).RLock) }
+	permits := func(n int) func(*core.Session, string) acquirer {
+		return func(s *core.Session, name string) acquirer {
+			return ofPermit(n, lock.NewSemaphore(s, name, n, urgent).Acquire)
 		}
-		t.Run(k.name, func(t *testing.T) {
+	}
+	first := func(s *core.Session, name string) acquirer { return writer(s, namesOf(name)[0]) }
+	second := func(s *core.Session, name string) acquirer { return reader(s, namesOf(name)[1]) }
+	for what, c := range map[string]struct {
+		kind   string
+		urgent func(*core.Session, string) acquirer
+	}{
+		"writer before mutex": {"mutex", writer}, "reader before mutex": {"mutex", reader},
+		"writer before writer": {"write", writer}, "reader before writer": {"write", reader}, "writer before reader": {"read", writer},
+		"permit before permit": {"permit", permits(1)}, "permits before permits": {"permits", permits(3)},
+		"writer before multi": {"multi", first}, "reader before multi": {"multi", second},
+	} {
+		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			name := etcd.Prefix(t)
-			dead := session(t)
-			acquired(t, kindOf(k.rival).lock(dead, name))
-			s, f := faulty(t)
-			waiter := background(t, within(t), k.lock(s, name))
-			tickets(t, name, 1)
-			held := f.Hold(claimRequest)
-			defer held.Release()
-			expire(t, dead)
-			fired(t, held)
-			urgent := ofHeld(lock.NewMutex(session(t), name, lock.WithPriority(5)).Lock)
-			o := acquired(t, urgent)
-			held.Release()
-			stillOwns(t, o)
-			tickets(t, name, 1)
-			released(t, o)
-			released(t, served(t, waiter))
-			cleanedUp(t, name)
+			claimOnAnOldLook(t, kindOf(c.kind), etcd.Prefix(t), c.urgent)
 		})
 	}
+}
+
+func claimOnAnOldLook(t *testing.T, k kind, name string, urgent func(*core.Session, string) acquirer) {
+	dead := session(t)
+	acquired(t, kindOf(k.rival).lock(dead, name))
+	s, f := faulty(t)
+	waiter := background(t, within(t), k.lock(s, name))
+	tickets(t, name, ticketsOf(k))
+	held := f.Hold(claimRequest)
+	defer held.Release()
+	expire(t, dead)
+	fired(t, held)
+	o := acquired(t, urgent(session(t), name))
+	look := f.Hold(lookRequest)
+	defer look.Release()
+	held.Release()
+	fired(t, look) // the claim was refused
+	stillOwns(t, o)
+	look.Release()
+	released(t, o)
+	released(t, served(t, waiter))
+	cleanedUp(t, name)
 }
 
 // C8c: the owner is dead and the first in line has not claimed yet. A newcomer

@@ -41,6 +41,7 @@ var (
 
 	tryRequest    = coretest.All(grantsTo, coretest.Not(coretest.Puts("/line/")), coretest.Not(coretest.Deletes("/line/")), coretest.Not(asOwner))
 	enterRequest  = coretest.All(coretest.Compares("/void/"), coretest.Puts("/line/"), coretest.Not(coretest.Deletes("/line/")))
+	lookRequest   = coretest.All(coretest.Reads("/line/"), coretest.Not(coretest.Puts("")), coretest.Not(coretest.Deletes("")))
 	claimRequest  = coretest.All(coretest.Puts("/line/"), coretest.Not(coretest.Compares("/void/")), coretest.Not(coretest.Deletes("/line/")))
 	cancelRequest = coretest.All(coretest.Deletes("/line/"), coretest.Not(asOwner))
 	voidRequest   = coretest.All(coretest.Puts("/void/"), coretest.Not(coretest.Compares("")))
