@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -157,6 +158,11 @@ func (p *part) limitGuard(r *Request) clientv3.Cmp {
 	default:
 		return never(p.n.limit())
 	}
+}
+
+// anyStale tells whether a name has a limit that nobody uses.
+func (a *acquisition) anyStale() bool {
+	return slices.ContainsFunc(a.parts, func(p part) bool { return p.n.sees().stale() })
 }
 
 // inspect reads the views of a's names and checks them against its limit.

@@ -35,6 +35,7 @@ type tenure struct {
 	late    *time.Timer
 	watches []*watch.Watch
 	over    bool
+	revoked error // why, once the grant was revoked
 }
 
 // tenureAt is the tenure of grants written at rev.
@@ -70,6 +71,9 @@ func (t *tenure) begin(o *Owned) {
 	defer t.mu.Unlock()
 	t.owner = o
 	t.local++
+	if t.revoked != nil { // after the owner before o let go, and before o was here
+		o.lose(t.revoked)
+	}
 	if t.late == nil && !t.over {
 		t.late = time.AfterFunc(firstLook, t.watch)
 	}
@@ -165,6 +169,7 @@ func (t *tenure) onEvent(ev *clientv3.Event) {
 func (t *tenure) revoke(cause error) {
 	t.mu.Lock()
 	o := t.owner
+	t.revoked = cause
 	t.mu.Unlock()
 	if o != nil {
 		o.lose(cause)

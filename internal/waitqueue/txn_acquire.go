@@ -94,19 +94,16 @@ func (a *acquisition) bare() bool {
 // taken; taken by an earlier attempt; in line; in line by an earlier attempt.
 func (a *acquisition) enterTxn() commit.Txn {
 	free := a.free()
+	if a.set != "" {
+		free = a.bareSet()
+	}
 	var fresh []clientv3.Cmp
 	var puts, gets []clientv3.Op
 	for i := range a.parts {
 		p := &a.parts[i]
-		fresh = append(fresh, absent(p.ticket))
+		fresh = append(fresh, absent(p.ticket), p.limitGuard(a.req))
 		puts = append(puts, a.putTicket(p))
 		gets = append(gets, clientv3.OpGet(p.ticket))
-	}
-	// One name decides for a set: its tickets come and go together, and so
-	// many comparisons would pass the server's limit.
-	fresh = append(fresh[:1:1], a.parts[0].limitGuard(a.req))
-	for i := range a.parts[1:] {
-		fresh = append(fresh, absent(a.parts[i+1].n.limit()))
 	}
 	if a.set != "" {
 		// A set that was taken by an earlier attempt and lost a name by force
@@ -125,6 +122,18 @@ func (a *acquisition) enterTxn() commit.Txn {
 		branch = nested(free, a.takeFree(), []clientv3.Op{earlier})
 	}
 	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
+}
+
+// bareSet holds when below none of a set's names there is anything but void
+// records. With the exact comparisons thirty names would be too many operations
+// for one Enter; a set that is in line for no better reason looks, and claims.
+func (a *acquisition) bareSet() []clientv3.Cmp {
+	cmps := make([]clientv3.Cmp, len(a.parts))
+	for i := range a.parts {
+		n := a.parts[i].n
+		cmps[i] = absentIn(span{n.grant(), n.sharers().end})
+	}
+	return cmps
 }
 
 // claimTxn takes the names for the tickets that a look found first and free.

@@ -224,6 +224,12 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 			return nil, false, err
 		}
 	}
+	if a.set != "" && a.anyStale() { // an Enter of a set does not take limits away
+		t, err := a.tryOnce(ctx, true)
+		if _, held := errors.AsType[*HeldError](err); !held {
+			return t, false, err
+		}
+	}
 	r, err := a.doUnlessSeen(ctx, a.enterTxn())
 	switch {
 	case errors.Is(err, errSeen):
