@@ -118,8 +118,6 @@ func TestTheErrorNamesTheOwner(t *testing.T) {
 	unlock(t, h)
 }
 
-// causes of ended ownerships.
-
 func TestCloseEndsWhatIsHeld(t *testing.T) {
 	s := session(t)
 	h, r, p := locked(t, lock.NewMutex(s, "close-m")), rlocked(t, lock.NewRWMutex(s, "close-r")), permits(t, lock.NewSemaphore(s, "close-p", 2), 1)
@@ -167,7 +165,6 @@ func TestCloseEndsWhoWaits(t *testing.T) {
 // TestCancelledWaitLeavesNoTicket checks the errors of waits that their ctx
 // ended, and that their places go.
 func TestCancelledWaitLeavesNoTicket(t *testing.T) {
-	reason := context.Canceled
 	s := session(t)
 	m := lock.NewMutex(s, "cancelled")
 	h := locked(t, m)
@@ -180,10 +177,10 @@ func TestCancelledWaitLeavesNoTicket(t *testing.T) {
 		l := wait(session(t))
 		c := inBackground(func() (*lock.Held, error) { return l.Lock(ctx) })
 		waiting(t, m, 1)
-		why := &lostPatience{}
+		why := &lostPatienceError{}
 		cancel(why)
 		_, err := c.result(t)
-		isAll(t, err, reason, why)
+		isAll(t, err, context.Canceled, why)
 		waiting(t, m, 0)
 		done, stop := context.WithTimeout(context.Background(), 0)
 		_, err = l.Lock(done)
@@ -204,6 +201,6 @@ func TestCancelledWaitLeavesNoTicket(t *testing.T) {
 	nothingLeft(t, "cancelled", "cancelled-2")
 }
 
-type lostPatience struct{}
+type lostPatienceError struct{}
 
-func (*lostPatience) Error() string { return "lost patience" }
+func (*lostPatienceError) Error() string { return "lost patience" }

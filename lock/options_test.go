@@ -166,7 +166,7 @@ func TestMaxHold(t *testing.T) {
 // next call of the same goroutine, and sent when the session is closed.
 func TestDeferredRelease(t *testing.T) {
 	deferred := lock.WithDeferredRelease()
-	for kind, make := range map[string]func(s *core.Session, name string) heldLocker{
+	for kind, lockOf := range map[string]func(s *core.Session, name string) heldLocker{
 		"mutex":  func(s *core.Session, n string) heldLocker { return lock.NewMutex(s, n, deferred) },
 		"writer": func(s *core.Session, n string) heldLocker { return lock.NewRWMutex(s, n, deferred) },
 		"set":    func(s *core.Session, n string) heldLocker { return lock.NewMulti(s, []string{n, n + "-2"}, deferred) },
@@ -174,7 +174,7 @@ func TestDeferredRelease(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			name := "deferred-" + kind
 			s := session(t)
-			m := make(s, name)
+			m := lockOf(s, name)
 			h := locked(t, m)
 			for range 50 {
 				unlock(t, h)
