@@ -308,11 +308,15 @@ func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err 
 		a.entered = true
 		return nil, true, nil
 	}
-	kv := kv(line, 0)
-	if kv == nil {
-		return nil, false, nil
+	if first := kv(line, 0); first != nil {
+		return a.standing(first), true, nil
 	}
-	return a.standing(kv), true, nil
+	for i := range a.parts {
+		if kv(line, i) != nil { // of a set that entered before, and lost the first one by hand
+			return nil, false, wasDeleted()
+		}
+	}
+	return nil, false, nil
 }
 
 // standing reads a's own ticket: a tenure if it was granted.
