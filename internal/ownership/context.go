@@ -18,6 +18,9 @@ type Context struct {
 	context.Context // the inner, cancellable one
 	cancel          context.CancelCauseFunc
 	lapsed          func() error
+
+	token int64 // 0 for a session's
+	owner any
 }
 
 // NewContext returns a context with the values of base, which ignores base's
@@ -62,15 +65,35 @@ func (c *Context) Err() error {
 // Deadline reports none: how long an ownership lasts depends on renewals to come.
 func (c *Context) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-type tokenKey struct{}
-
-// WithToken returns a context that carries a fencing token.
-func WithToken(ctx context.Context, token int64) context.Context {
-	return context.WithValue(ctx, tokenKey{}, token)
+// Value returns the token and the owner, and what the base context has.
+func (c *Context) Value(key any) any {
+	switch key.(type) {
+	case tokenKey:
+		if c.token != 0 {
+			return c.token
+		}
+	case ownerKey:
+		if c.owner != nil {
+			return c.owner
+		}
+	}
+	return c.Context.Value(key)
 }
+
+type (
+	tokenKey struct{}
+	ownerKey struct{}
+)
+
+// Owns makes the context carry a fencing token and the ownership it belongs to.
+// It is called before the context is given away.
+func (c *Context) Owns(token int64, owner any) { c.token, c.owner = token, owner }
 
 // Token returns the fencing token that ctx carries.
 func Token(ctx context.Context) (int64, bool) {
 	t, ok := ctx.Value(tokenKey{}).(int64)
 	return t, ok
 }
+
+// Owner returns the ownership that ctx belongs to, or nil.
+func Owner(ctx context.Context) any { return ctx.Value(ownerKey{}) }

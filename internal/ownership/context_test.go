@@ -77,13 +77,32 @@ func TestFirstEndCounts(t *testing.T) {
 }
 
 func TestBaseBoundsNothingButItsValuesStay(t *testing.T) {
-	base, cancel := context.WithCancel(ownership.WithToken(context.Background(), 7))
+	type key struct{}
+	base, cancel := context.WithCancel(context.WithValue(context.Background(), key{}, "kept"))
 	ctx := ownership.NewContext(base, func() error { return nil })
 	cancel()
 	if ctx.Err() != nil {
 		t.Fatal("ended with its base")
 	}
-	if tok, ok := ownership.Token(ctx); !ok || tok != 7 {
-		t.Fatalf("token %d %v", tok, ok)
+	if ctx.Value(key{}) != "kept" {
+		t.Fatal("the base's values are gone")
+	}
+}
+
+func TestTokenAndOwnerReachChildren(t *testing.T) {
+	outer := ownership.NewContext(context.Background(), func() error { return nil })
+	if _, ok := ownership.Token(outer); ok || ownership.Owner(outer) != nil {
+		t.Fatal("a session's context has a token or an owner")
+	}
+	outer.Owns(7, "outer")
+	inner := ownership.NewContext(outer, func() error { return nil })
+	if tok, ok := ownership.Token(inner); !ok || tok != 7 {
+		t.Fatalf("token %d %v, want the outer one", tok, ok)
+	}
+	inner.Owns(8, "inner")
+	child, cancel := context.WithCancel(inner)
+	defer cancel()
+	if tok, ok := ownership.Token(child); !ok || tok != 8 || ownership.Owner(child) != "inner" {
+		t.Fatalf("token %d %v, owner %v", tok, ok, ownership.Owner(child))
 	}
 }

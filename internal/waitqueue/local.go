@@ -1,12 +1,12 @@
 package waitqueue
 
-import "github.com/conclavehq/conclave/internal/clock"
+import "time"
 
 // passLocally gives the tenure to the next of the local line, without a write,
 // if o's local handover allows it. The token grows by its index.
 func (t *tenure) passLocally(o *Owned) bool {
 	l, r := o.a.line, o.a.req
-	if l == nil || r.LocalN <= t.local || clock.Since(t.since) >= r.LocalFor || t.index >= MaxLocal {
+	if l == nil || r.LocalN <= t.local || time.Since(t.since) >= r.LocalFor || t.index >= MaxLocal {
 		return false
 	}
 	t.mu.Lock()

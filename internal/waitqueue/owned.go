@@ -21,7 +21,7 @@ type Owned struct {
 	a     *acquisition
 	t     *tenure
 	token int64
-	since clock.Stamp
+	since clock.Stamp // with MaxHold only: to read the clock shows in profiles
 	ctx   *ownership.Context
 	stop  []func() bool
 
@@ -30,19 +30,22 @@ type Owned struct {
 	err   error // of the release
 }
 
-type ownedKey struct{}
-
 // OwnedFrom returns the ownership whose context ctx derives from, or nil.
 func OwnedFrom(ctx context.Context) *Owned {
-	o, _ := ctx.Value(ownedKey{}).(*Owned)
+	o, _ := ownership.Owner(ctx).(*Owned)
 	return o
 }
 
 // newOwned makes a the tenure's present owner.
 func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
-	o := &Owned{q: a.q, a: a, t: t, token: t.token(), since: clock.Now()}
-	base := context.WithValue(ownership.WithToken(ctx, o.token), ownedKey{}, o)
-	o.ctx = ownership.NewContext(base, o.lapsed)
+	o := &Owned{q: a.q, a: a, t: t, token: t.token()}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if a.req.MaxHold > 0 {
+		o.since = clock.Now()
+	}
+	o.ctx = ownership.NewContext(ctx, o.lapsed)
+	o.ctx.Owns(o.token, o)
 	o.stop = append(o.stop, context.AfterFunc(a.q.e.Session(), func() { _ = o.ctx.Check() }))
 	if d := a.req.MaxHold; d > 0 {
 		timer := time.AfterFunc(d, func() { o.overdue() })

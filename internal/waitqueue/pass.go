@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
-	"github.com/conclavehq/conclave/internal/clock"
 	"github.com/conclavehq/conclave/internal/commit"
 )
 
@@ -43,7 +42,7 @@ type pass struct {
 	freed    bool  // nobody else waited: next owns at rev
 	handed   bool  // somebody else was served: next's ticket was put at rev
 	rev      int64 // of the request that did it
-	begun    clock.Stamp
+	begun    time.Time
 	pause    time.Duration
 	err      error
 	late     chan error // says once that the outcome is unknown for a TTL
@@ -79,7 +78,7 @@ func (t *tenure) startPass(owner *Owned) *pass {
 }
 
 func (t *tenure) newPass(owner *Owned) *pass {
-	p := &pass{t: t, owner: owner, begun: clock.Now(), pause: 10 * time.Millisecond,
+	p := &pass{t: t, owner: owner, begun: time.Now(), pause: 10 * time.Millisecond,
 		late: make(chan error, 1), finished: make(chan struct{})}
 	for i := range t.a.parts {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, hints: t.hints})
@@ -111,7 +110,7 @@ func (p *pass) answered(r commit.Result, err error) {
 	case !errors.Is(err, commit.ErrUnknown), q.e.Context().Err() != nil:
 		p.conclude(err)
 	default:
-		if clock.Since(p.begun) > q.e.TTL() {
+		if time.Since(p.begun) > q.e.TTL() {
 			p.overdue(err)
 		}
 		p.unsure = true

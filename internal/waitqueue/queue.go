@@ -118,7 +118,7 @@ func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, 
 		return nil, q.ended()
 	}
 	defer q.e.Leave()
-	if q.s.Context().Err() != nil {
+	if q.e.Session().Err() != nil { // the ownership will compare the clock itself
 		return nil, q.ended()
 	}
 	ctx, cancel := q.untilSessionEnds(ctx)

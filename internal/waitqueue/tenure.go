@@ -10,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
-	"github.com/conclavehq/conclave/internal/clock"
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
@@ -27,8 +26,8 @@ type tenure struct {
 	index  int64 // of the present owner
 	inLine bool  // tickets stand in line, granted
 	hints  []hint
-	local  int         // owners so far
-	since  clock.Stamp // of the first one
+	local  int       // owners so far
+	since  time.Time // of the first one
 
 	mu      sync.Mutex
 	owner   *Owned
@@ -45,7 +44,7 @@ func (a *acquisition) tenureAt(rev int64) *tenure {
 			p.n.took(a.req, rev)
 		}
 	}
-	return &tenure{a: a, rev: rev, since: clock.Now(), inLine: a.entered}
+	return &tenure{a: a, rev: rev, since: time.Now(), inLine: a.entered}
 }
 
 // ticketed notes that the tenure's tickets stand in line.
@@ -56,7 +55,7 @@ func (a *acquisition) tenureOf(ticket *mvccpb.KeyValue) *tenure {
 	var v ticketValue
 	_ = json.Unmarshal(ticket.Value, &v) // unreadable hints are only a read more
 	a.parts[0].create, a.entered = ticket.CreateRevision, true
-	t := &tenure{a: a, rev: ticket.ModRevision, index: int64(v.Index), hints: v.Hints, since: clock.Now(), inLine: true}
+	t := &tenure{a: a, rev: ticket.ModRevision, index: int64(v.Index), hints: v.Hints, since: time.Now(), inLine: true}
 	return t
 }
 
