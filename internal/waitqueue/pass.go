@@ -191,7 +191,7 @@ func (p *pass) conclude(err error) {
 	p.err = err
 	t := p.t
 	if t.a.req.Mode == Permits && p.force == nil && (p.freed || p.handed) {
-		t.a.parts[0].n.gave(t.a.req.Permits)
+		t.a.parts[0].n.gave(t.a.req.Permits, t.rev, p.rev)
 	}
 	t.a.forget()
 	if p.owner != nil && p.owner.a != t.a {

@@ -87,10 +87,15 @@ func (n *name) took(r *Request, rev int64) {
 	}
 }
 
-func (n *name) gave(permits int) {
+// gave takes permits away that were granted at one revision and released at
+// another, if the view counts them: what was handed over after the view, or had
+// gone before it, is not in it, and would make room that others hold.
+func (n *name) gave(permits int, granted, released int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.view.used = max(n.view.used-permits, 0)
+	if granted <= n.view.rev && n.view.rev < released {
+		n.view.used = max(n.view.used-permits, 0)
+	}
 }
 
 // mismatch returns ErrLimitMismatch if the name is in use with another limit.
