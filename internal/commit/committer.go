@@ -92,6 +92,39 @@ func (c *Committer) Submit(scope []string, build func() Txn, done func(Result, e
 	return Ticket{c, i}
 }
 
+// Run is Submit for a caller who waits for the result anyway: if no other
+// transaction is under way it is sent in the caller's goroutine, which saves
+// the lone one two switches. The request then ends with ctx too.
+func (c *Committer) Run(ctx context.Context, scope []string, build func() Txn, done func(Result, error)) Ticket {
+	c.mu.Lock()
+	if c.closed || c.inFlight > 0 || len(c.pending) > 0 {
+		c.mu.Unlock()
+		return c.Submit(scope, build, done)
+	}
+	c.inFlight++
+	c.wg.Add(1)
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.ctx, cancel)
+	t := build()
+	r, err := c.one(ctx, &t)
+	stop()
+	cancel()
+	c.mu.Lock()
+	more := len(c.pending) > 0
+	if !more {
+		c.inFlight--
+	}
+	c.mu.Unlock()
+	if more {
+		go c.run()
+	} else {
+		defer c.wg.Done()
+	}
+	done(r, err)
+	return Ticket{c, nil}
+}
+
 // Withdraw takes a transaction back that is not under way yet. It reports
 // whether it did: then the transaction was never sent, and done is not called.
 func (t Ticket) Withdraw() bool {

@@ -10,14 +10,14 @@ import (
 func (c *Committer) send(batch []*item) {
 	if len(batch) == 1 {
 		i := batch[0]
-		i.done(c.one(&i.txn))
+		i.done(c.one(c.ctx, &i.txn))
 		return
 	}
 	ops := make([]clientv3.Op, len(batch))
 	for k, i := range batch {
 		ops[k] = clientv3.OpTxn(i.txn.If, i.txn.Then, i.txn.Else)
 	}
-	resp, err := c.commit(nil, ops, nil)
+	resp, err := c.commit(c.ctx, nil, ops, nil)
 	switch {
 	case err == nil:
 		for k, i := range batch {
@@ -30,7 +30,7 @@ func (c *Committer) send(batch []*item) {
 			c.lower()
 		}
 		for _, i := range batch {
-			i.done(c.one(&i.txn))
+			i.done(c.one(c.ctx, &i.txn))
 		}
 	default:
 		err = Classify(err)
@@ -40,16 +40,16 @@ func (c *Committer) send(batch []*item) {
 	}
 }
 
-func (c *Committer) one(t *Txn) (Result, error) {
-	resp, err := c.commit(t.If, t.Then, t.Else)
+func (c *Committer) one(ctx context.Context, t *Txn) (Result, error) {
+	resp, err := c.commit(ctx, t.If, t.Then, t.Else)
 	if err != nil {
 		return Result{}, Classify(err)
 	}
 	return result(resp, resp.Header), nil
 }
 
-func (c *Committer) commit(cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.Timeout)
+func (c *Committer) commit(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	return c.cfg.KV.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -175,11 +176,14 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 		err error
 	}
 	answers := make(chan answer, 1)
-	ticket := e.Submit(t.Scope, func() commit.Txn { return t }, func(r commit.Result, err error) {
+	ticket := e.Run(ctx, t.Scope, func() commit.Txn { return t }, func(r commit.Result, err error) {
 		answers <- answer{r, err}
 	})
 	select {
 	case a := <-answers:
+		if ctx.Err() != nil && errors.Is(a.err, commit.ErrUnknown) {
+			return a.r, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
+		}
 		return a.r, a.err
 	case <-ctx.Done():
 		if ticket.Withdraw() {

@@ -73,7 +73,11 @@ func (t *tenure) startPass(owner *Owned) *pass {
 		p.conclude(t.a.req.Lost(t.a.q.ended()))
 		return p
 	}
-	p.submit()
+	if t.a.req.Deferred {
+		p.submit()
+	} else {
+		p.runHere()
+	}
 	return p
 }
 
@@ -84,6 +88,11 @@ func (t *tenure) newPass(owner *Owned) *pass {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, hints: t.hints})
 	}
 	return p
+}
+
+// runHere is submit for a caller who waits for the pass.
+func (p *pass) runHere() {
+	p.t.a.q.e.Run(context.Background(), p.t.a.scope(), p.build, p.answered)
 }
 
 func (p *pass) submit() { p.t.a.q.e.Submit(p.t.a.scope(), p.build, p.answered) }
