@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -204,3 +205,43 @@ func TestCancelledWaitLeavesNoTicket(t *testing.T) {
 type lostPatienceError struct{}
 
 func (*lostPatienceError) Error() string { return "lost patience" }
+
+func TestContendersOfOneSession(t *testing.T) {
+	s := session(t, core.WithOwner("one"))
+	m := lock.NewMutex(s, "contenders-local")
+	first := locked(t, m)
+	second, third := locking(t, m), locking(t, m)
+	eventually(t, "both wait", func() bool {
+		cs := must[[]lock.Contender](t)(m.Contenders(within(t)))
+		return len(cs) == 3 && cs[0].Holds && !cs[1].Holds && !cs[2].Holds && cs[2].Owner == "one"
+	})
+	unlock(t, first)
+	for range 2 {
+		select {
+		case <-second.done:
+			unlock(t, second.get(t))
+			second = third
+		case <-third.done:
+			unlock(t, third.get(t))
+		}
+	}
+}
+
+func TestLimitOfOneAgreesWithAMutex(t *testing.T) {
+	sem := lock.NewSemaphore(session(t), "one-permit", 1)
+	m := lock.NewMutex(session(t), "one-permit")
+	held := locked(t, m)
+	if _, err := sem.TryAcquire(within(t), 1); !errors.Is(err, lock.ErrLocked) {
+		t.Fatalf("error %v, want ErrLocked", err)
+	}
+	unlock(t, held)
+	p := permits(t, sem, 1)
+	if _, err := m.TryLock(within(t)); !errors.Is(err, lock.ErrLocked) {
+		t.Fatalf("error %v, want ErrLocked", err)
+	}
+	three := lock.NewSemaphore(session(t), "one-permit", 3)
+	if _, err := three.TryAcquire(within(t), 1); !errors.Is(err, lock.ErrLimitMismatch) {
+		t.Fatalf("error %v, want ErrLimitMismatch", err)
+	}
+	release(t, p)
+}

@@ -38,7 +38,8 @@ func (m *Mutex) Do(ctx context.Context, work func(ctx context.Context) error) er
 }
 
 // Contenders returns who holds the lock and who waits for it, in order: the
-// holder first. It is one linearizable read.
+// holder first. It is one linearizable read. Goroutines that wait behind another
+// one of their session are one contender to other sessions.
 func (m *Mutex) Contenders(ctx context.Context) ([]Contender, error) { return m.contenders(ctx) }
 
 // ForceRelease takes the lock from whoever holds it: the holder's context ends

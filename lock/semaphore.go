@@ -21,7 +21,8 @@ type Semaphore struct {
 // NewSemaphore returns the semaphore of a name with a limit of 1 to 1,000,000
 // permits. It does no I/O; an argument outside its limits makes every call
 // return core.ErrInvalid. All users of a name have to agree on the limit as long
-// as anybody holds or waits, else acquisitions return [ErrLimitMismatch].
+// as anybody holds or waits, else acquisitions return [ErrLimitMismatch]. A
+// limit of 1 agrees with a [Mutex] of the name.
 func NewSemaphore(s *core.Session, name string, limit int, opts ...Option) *Semaphore {
 	return &Semaphore{s: s, name: name, limit: limit, opts: opts}
 }
@@ -55,6 +56,9 @@ func (m *Semaphore) ForceRelease(ctx context.Context, reason string) (core.Token
 func (m *Semaphore) locker(n int) locker {
 	l := newLocker(m.s, []string{m.name}, waitqueue.Permits, m.opts)
 	l.r.Permits, l.r.Limit, l.r.Delay = n, m.limit, 0
+	if m.limit == 1 && n == 1 { // a mutex by another name, and one that excludes them
+		l.r.Mode, l.r.Permits, l.r.Limit, l.r.LocalN = waitqueue.Exclusive, 0, 0, 0
+	}
 	return l
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -26,7 +28,9 @@ type Contender struct {
 }
 
 // Contenders returns who owns and who waits, name by name in the order given,
-// owners first and then the line in order. It is one linearizable read.
+// owners first and then the line in order. It is one linearizable read. Of the
+// goroutines that wait behind another one of their session it shows those of
+// this session only: they are not in etcd.
 func (q *Queue) Contenders(ctx context.Context, names []string) ([]Contender, error) {
 	if err := (&Request{Names: names}).checkNames(); err != nil {
 		return nil, fmt.Errorf("%w: %w", core.ErrInvalid, err)
@@ -49,7 +53,7 @@ func (q *Queue) Contenders(ctx context.Context, names []string) ([]Contender, er
 				all = append(all, holder(named, kv, line))
 			}
 		}
-		all = append(all, waiters(named, line)...)
+		all = append(all, inLineOrder(append(waiters(named, line), q.localWaiters(named)...))...)
 	}
 	return all, nil
 }
@@ -76,7 +80,33 @@ func waiters(name string, line []*mvccpb.KeyValue) []Contender {
 			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, lease: kv.Lease})
 		}
 	}
-	slices.SortFunc(waiters, func(a, b Contender) int {
+	return waiters
+}
+
+// localWaiters are those of this session who stand behind its ticket.
+func (q *Queue) localWaiters(named string) []Contender {
+	q.mu.Lock()
+	n := q.names[named]
+	q.mu.Unlock()
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	lines := slices.Collect(maps.Values(n.lines))
+	n.mu.Unlock()
+	var waiters []Contender
+	for _, l := range lines {
+		l.mu.Lock()
+		for _, a := range l.queue {
+			waiters = append(waiters, Contender{Name: named, Record: a.record, key: a.parts[0].ticket, revision: math.MaxInt64})
+		}
+		l.mu.Unlock()
+	}
+	return waiters
+}
+
+func inLineOrder(waiters []Contender) []Contender {
+	slices.SortStableFunc(waiters, func(a, b Contender) int {
 		return cmp.Or(cmp.Compare(bucketPart(a.key), bucketPart(b.key)), cmp.Compare(a.revision, b.revision))
 	})
 	return waiters

@@ -2,6 +2,7 @@ package waitqueue
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -38,6 +39,8 @@ const (
 
 // look reads the line. It writes nothing and costs no raft entry.
 func (a *acquisition) look(ctx context.Context) (*sight, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(5*time.Second, a.q.e.TTL()/2))
+	defer cancel()
 	v := &sight{}
 	for from := 0; from < len(a.parts); from += lookParts {
 		parts := a.parts[from:min(from+lookParts, len(a.parts))]
