@@ -58,7 +58,7 @@ func TestC2AbandonedTryArrivesLate(t *testing.T) {
 }
 
 // limit is the kind's limit of permits, if it has one.
-func (k kind) limit() int { return map[string]int{"permit": 1, "permits": 3}[k.name] }
+func (k kind) limit() int { return map[string]int{"permit": 2, "permits": 3}[k.name] }
 
 // deliver lets a request arrive that was held back; it may be refused.
 func deliver(t testing.TB, late *coretest.Late) {
@@ -187,7 +187,7 @@ func TestC8bClaimOnAnOldLook(t *testing.T) {
 	}{
 		"writer before mutex": {"mutex", writer}, "reader before mutex": {"mutex", reader},
 		"writer before writer": {"write", writer}, "reader before writer": {"write", reader}, "writer before reader": {"read", writer},
-		"permit before permit": {"permit", permits(1)}, "permits before permits": {"permits", permits(3)},
+		"permit before permit": {"permit", permits(2)}, "permits before permits": {"permits", permits(3)},
 		"writer before multi": {"multi", first}, "reader before multi": {"multi", second},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -132,7 +132,7 @@ var kinds = []kind{
 	{name: "read", rival: "write",
 		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).RLock) },
 		try:  func(s *core.Session, l string) acquirer { return ofHeld(lock.NewRWMutex(s, l).TryRLock) }},
-	permitKind("permit", 1),
+	permitKind("permit", 2),
 	permitKind("permits", 3),
 	{name: "multi", rival: "multi",
 		lock: func(s *core.Session, l string) acquirer { return ofHeld(lock.NewMulti(s, namesOf(l)).Lock) },

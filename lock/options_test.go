@@ -220,7 +220,7 @@ func TestLocalHandover(t *testing.T) {
 		local = append(local, locking(t, m))
 	}
 	remote := locking(t, lock.NewMutex(other, "handover-local"))
-	waiting(t, m, 1)
+	waiting(t, lock.NewMutex(other, "handover-local"), 1)
 	owners := []core.Ownership{h}
 	revision := etcd.Revision(t)
 	for range n - 1 {

@@ -59,7 +59,7 @@ func (o *Owned) Downgrade(ctx context.Context) (*Owned, error) {
 // nextInLine returns who waits next.
 func (o *Owned) nextInLine(ctx context.Context) ([]hint, error) {
 	if len(o.t.hints) > 0 {
-		return o.t.hints, nil
+		return openHints(o.t.hints), nil
 	}
 	resp, err := o.q.e.Client().Do(ctx, get(o.t.a.parts[0].n.line()))
 	if err != nil {

@@ -2,6 +2,7 @@ package waitqueue
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -54,8 +55,9 @@ type passPart struct {
 	p     *part
 	rev   int64 // of the grant
 	hints []hint
-	short bool    // the hints do not tell who is first: read the line
-	plan  []level // of the request under way
+	more  []json.RawMessage // hints that nobody has looked into
+	short bool              // the hints do not tell who is first: read the line
+	plan  []level           // of the request under way
 	done  bool
 }
 
@@ -85,7 +87,7 @@ func (t *tenure) newPass(owner *Owned) *pass {
 	p := &pass{t: t, owner: owner, begun: time.Now(), pause: 10 * time.Millisecond,
 		late: make(chan error, 1), finished: make(chan struct{})}
 	for i := range t.a.parts {
-		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, hints: t.hints})
+		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, more: t.hints})
 	}
 	return p
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // A Mode is how a name is owned.
@@ -59,24 +58,15 @@ const (
 
 // ticketValue is the value of a ticket.
 type ticketValue struct {
-	V       int             `json:"v"`
-	Record  json.RawMessage `json:"rec"`
-	Mode    Mode            `json:"mode"`
-	Permits int             `json:"permits,omitempty"`
-	Delay   int64           `json:"delay,omitempty"`       // lock delay, ns
-	Shadow  int64           `json:"shadowLease,omitempty"` // lease of the shadow
-	Granted bool            `json:"granted,omitempty"`
-	Index   int             `json:"index,omitempty"` // of the grant in its transaction
-	Hints   []hint          `json:"hints,omitempty"`
-}
-
-// A hint is a waiting ticket that the owner knows of, with all that a release
-// needs to hand over to it without a read.
-type hint struct {
-	Key    string `json:"key"`
-	Create int64  `json:"create"`
-	Lease  int64  `json:"lease"`
-	ticketValue
+	V       int               `json:"v"`
+	Record  json.RawMessage   `json:"rec"`
+	Mode    Mode              `json:"mode"`
+	Permits int               `json:"permits,omitempty"`
+	Delay   int64             `json:"delay,omitempty"`       // lock delay, ns
+	Shadow  int64             `json:"shadowLease,omitempty"` // lease of the shadow
+	Granted bool              `json:"granted,omitempty"`
+	Index   int               `json:"index,omitempty"` // of the grant in its transaction
+	Hints   []json.RawMessage `json:"hints,omitempty"`
 }
 
 const recordVersion = 1
@@ -139,27 +129,6 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// hintOf reads a ticket that waits. It reports false for a granted ticket. What
-// cannot be read has no mode: nobody can hand over to it, but it has its place.
-func hintOf(kv *mvccpb.KeyValue) (hint, bool) {
-	h := hint{Key: string(kv.Key), Create: kv.CreateRevision, Lease: kv.Lease}
-	if json.Unmarshal(kv.Value, &h.ticketValue) != nil || !bytes.HasPrefix(h.Record, []byte("{")) || h.Permits < 0 {
-		h.ticketValue = ticketValue{V: recordVersion}
-	}
-	return h, kv.Version == waiting
-}
-
-// granted returns the value of the ticket once it is granted.
-func (h hint) granted(index int, rest []hint) string {
-	v := h.ticketValue
-	v.Granted, v.Index, v.Hints = true, index, rest
-	return mustJSON(v)
-}
-
-// grant returns the record with which the ticket's owner takes the name:
-// unknown fields of the ticket's record are kept.
-func (h hint) grant(prev *Prev) string { return handedOver(h.Record, prev, time.Now()) }
-
 // handedOver is rec with the time and the predecessor of a new ownership.
 func handedOver(rec json.RawMessage, prev *Prev, now time.Time) string {
 	if known, ok := cutSince(rec); ok {
@@ -203,9 +172,6 @@ func recordOf(kv *mvccpb.KeyValue) Record {
 	return r
 }
 
-func (h hint) leaseOpt() clientv3.OpOption   { return clientv3.WithLease(clientv3.LeaseID(h.Lease)) }
-func (h hint) shadowLease() clientv3.LeaseID { return clientv3.LeaseID(h.Shadow) }
-
 // modeOf reads the mode of a ticket; an unknown one counts as exclusive.
 func modeOf(kv *mvccpb.KeyValue) Mode {
 	var t ticketValue
@@ -216,7 +182,7 @@ func modeOf(kv *mvccpb.KeyValue) Mode {
 }
 
 // shadowValue says whose ownership a shadow follows.
-func (h hint) shadowValue() string {
+func (h *hint) shadowValue() string {
 	var r Record
 	_ = json.Unmarshal(h.Record, &r)
 	return shadowValue(r.ID, time.Duration(h.Delay))

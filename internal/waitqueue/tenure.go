@@ -25,7 +25,7 @@ type tenure struct {
 	rev    int64
 	index  int64 // of the present owner
 	inLine bool  // tickets stand in line, granted
-	hints  []hint
+	hints  []json.RawMessage
 	local  int       // owners so far
 	since  time.Time // of the first one
 

@@ -3,6 +3,7 @@ package waitqueue
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -139,6 +140,7 @@ func around(s span, key string) (before, after span) {
 // plan decides how to let a name go, by what is known of its line.
 func (p *pass) plan(part *passPart) []level {
 	part.plan = nil
+	part.open()
 	for i := 0; i < len(part.hints) && i < levels; i++ {
 		l, last := p.levelFor(part, part.hints[i:])
 		part.plan = append(part.plan, l)
@@ -147,6 +149,18 @@ func (p *pass) plan(part *passPart) []level {
 		}
 	}
 	return part.plan
+}
+
+// open looks into as many hints as a request can use: one for each level, or,
+// when the first in line can share, all.
+func (part *passPart) open() {
+	n := min(levels, len(part.more))
+	if len(part.hints) == 0 && n > 0 {
+		if m := openHint(part.more[0]).Mode; m == Shared || m == Permits {
+			n = len(part.more)
+		}
+		part.hints, part.more = openHints(part.more[:n]), part.more[n:]
+	}
 }
 
 // levelFor serves the first of the hints; last says that no other level may follow.
@@ -163,7 +177,7 @@ func (p *pass) levelFor(part *passPart, hints []hint) (l level, last bool) {
 	stands := unmodified(h.Key, h.Create)
 	switch h.Mode {
 	case Exclusive:
-		return level{[]clientv3.Cmp{stands, first}, p.handOver(part, h, hints[1:])}, false
+		return level{[]clientv3.Cmp{stands, first}, p.handOver(part, &h, slices.Concat(encodeHints(hints[1:]), part.more))}, false
 	case Shared, Permits:
 		if batch := p.batch(hints, b, part); len(batch) > 0 {
 			return level{[]clientv3.Cmp{first}, p.share(part, batch)}, true
@@ -228,13 +242,13 @@ func (p *pass) free(part *passPart) []clientv3.Op {
 }
 
 // handOver makes h the exclusive owner.
-func (p *pass) handOver(part *passPart, h hint, rest []hint) []clientv3.Op {
+func (p *pass) handOver(part *passPart, h *hint, rest []json.RawMessage) []clientv3.Op {
 	n := part.p.n
 	ops := []clientv3.Op{
 		clientv3.OpPut(n.grant(), h.grant(p.prev()), h.leaseOpt()),
 		clientv3.OpPut(h.Key, h.granted(0, rest), h.leaseOpt()),
 	}
-	return p.withNext(append(ops, p.leave(part, &h)...))
+	return p.withNext(append(ops, p.leave(part, h)...))
 }
 
 // share makes all of batch owners beside each other.
@@ -358,7 +372,7 @@ func (p *pass) readRelease(r commit.Result) bool {
 // saw takes the oldest tickets of the line as hints. They are the first in line
 // only if all are of one bucket; else the whole line has to be read.
 func (part *passPart) saw(oldest []*mvccpb.KeyValue, top *mvccpb.KeyValue) {
-	part.hints = lineOf(oldest)
+	part.hints, part.more = lineOf(oldest), nil
 	part.short = len(part.hints) == 0
 	if part.short || top == nil {
 		return
@@ -385,6 +399,7 @@ func (part *passPart) readLine(ctx context.Context, c *clientv3.Client) {
 		return
 	}
 	all := lineOf(resp.Get().Kvs)
+	part.more = nil
 	part.hints, part.short = all[:min(len(all), hintCount+levels)], false
 }
 
