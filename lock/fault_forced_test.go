@@ -153,7 +153,7 @@ func TestSetOfUnknownEntryThatLostOneTicket(t *testing.T) {
 		s, f := faulty(t)
 		f.LoseReply(enterRequest)
 		again := f.Hold(enterRequest)
-		defer again.Release()
+		defer again.Release() //nolint:gocritic // for when the round fails; it is released below
 		waiter := background(t, within(t), kindOf("multi").lock(s, name))
 		fired(t, again)
 		remove(t, inLine(t, name)[i])

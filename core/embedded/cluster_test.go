@@ -22,7 +22,7 @@ func cluster(t *testing.T, n int) []embedded.Config {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // all ports are chosen before the first is given back
+		defer l.Close() //nolint:gocritic // all ports are chosen before the first is given back
 		cfgs[i] = config(t.TempDir())
 		cfgs[i].Name, cfgs[i].PeerAddr, cfgs[i].InitialCluster = fmt.Sprintf("m%d", i), l.Addr().String(), peers
 		peers[cfgs[i].Name] = "http://" + l.Addr().String()

@@ -33,7 +33,7 @@ func choosePorts(addrs ...string) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("choose a port on %s: %w", a, err)
 		}
-		defer l.Close()
+		defer l.Close() //nolint:gocritic // all ports are chosen before the first is given back
 		out[i] = l.Addr().String()
 	}
 	return out, nil

@@ -47,11 +47,11 @@ func TestTransactionsBehindARunAreSentAfterIt(t *testing.T) {
 	hold := faults.Hold(coretest.Puts(key + "/first"))
 	done := make(chan error, 2)
 	tell := func(_ commit.Result, err error) { done <- err }
-	go c.Run(t.Context(), nil, func() commit.Txn { return putTxn(key+"/first") }, tell)
+	go c.Run(t.Context(), nil, func() commit.Txn { return putTxn(key + "/first") }, tell)
 	if err := hold.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c.Submit(nil, func() commit.Txn { return putTxn(key+"/second") }, tell)
+	c.Submit(nil, func() commit.Txn { return putTxn(key + "/second") }, tell)
 	hold.Release()
 	for range 2 {
 		if err := <-done; err != nil {

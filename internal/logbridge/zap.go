@@ -11,13 +11,13 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Zap returns a zap core that writes entries of at least min to log. A nil log returns a core that drops everything.
+// Zap returns a zap core that writes entries of at least that level to log. A nil log returns a core that drops everything.
 // A level above error has no counterpart in slog and is written as an error; ending the process is left to the zap logger's own hooks.
-func Zap(log *slog.Logger, min zapcore.Level) zapcore.Core {
+func Zap(log *slog.Logger, least zapcore.Level) zapcore.Core {
 	if log == nil {
 		return zapcore.NewNopCore()
 	}
-	return &zapCore{handler: log.Handler(), min: min}
+	return &zapCore{handler: log.Handler(), min: least}
 }
 
 type zapCore struct {

@@ -14,10 +14,10 @@ import (
 	"github.com/conclavehq/conclave/internal/logbridge"
 )
 
-func bridge(min zapcore.Level, level slog.Level, opts ...zap.Option) (*zap.Logger, *bytes.Buffer) {
+func bridge(least zapcore.Level, level slog.Level, opts ...zap.Option) (*zap.Logger, *bytes.Buffer) {
 	var buf bytes.Buffer
 	h := slog.NewJSONHandler(&buf, &slog.HandlerOptions{Level: level, AddSource: true})
-	return zap.New(logbridge.Zap(slog.New(h), min), opts...), &buf
+	return zap.New(logbridge.Zap(slog.New(h), least), opts...), &buf
 }
 
 func TestZapCarriesLevelFieldsAndSource(t *testing.T) {

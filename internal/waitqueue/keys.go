@@ -45,7 +45,6 @@ func (k keys) line() span    { return prefixSpan(k.prefix + linePart) }
 func (k keys) reads() span   { return prefixSpan(k.prefix + readPart) }
 func (k keys) holds() span   { return prefixSpan(k.prefix + holdPart) }
 func (k keys) owners() span  { return span{k.grant(), k.prefix + "line"} }           // grant, holds, limit
-func (k keys) grants() span  { return span{k.grant(), k.limit()} }                   // grant, holds
 func (k keys) sharers() span { return span{k.prefix + readPart, k.prefix + "void"} } // reads, sets, shadow
 func (k keys) all() span     { return prefixSpan(k.prefix) }
 func (k keys) bucket(b bucket) span {

@@ -25,24 +25,24 @@ const patience = 30 * time.Second
 
 var errLost = errors.New("lost")
 
-func bounded(t testing.TB) context.Context {
+func bounded(tb testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
 // open opens a session whose requests a test can break. Its TTL is beyond the
 // tests' patience, so that no look once per TTL hides a lost wake-up.
-func open(t testing.TB) (*Queue, *coretest.Faults) { return openFor(t, 4*patience) }
+func open(tb testing.TB) (*Queue, *coretest.Faults) { return openFor(tb, 4*patience) }
 
-func openFor(t testing.TB, ttl time.Duration) (*Queue, *coretest.Faults) {
-	t.Helper()
+func openFor(tb testing.TB, ttl time.Duration) (*Queue, *coretest.Faults) {
+	tb.Helper()
 	f := coretest.NewFaults()
-	s, err := core.NewSession(bounded(t), etcd.Client(t, f.DialOptions()...), core.WithTTL(ttl))
+	s, err := core.NewSession(bounded(tb), etcd.Client(tb, f.DialOptions()...), core.WithTTL(ttl))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		f.Clear()
 		_ = s.Close()
 	})
@@ -54,11 +54,11 @@ func exclusive(name string) *Request {
 		Lost: func(cause error) error { return fmt.Errorf("%w: %w", errLost, cause) }}
 }
 
-func acquired(t testing.TB, q *Queue, r *Request) *Owned {
-	t.Helper()
-	o, err := q.Acquire(bounded(t), r)
+func acquired(tb testing.TB, q *Queue, r *Request) *Owned {
+	tb.Helper()
+	o, err := q.Acquire(bounded(tb), r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return o
 }
@@ -69,66 +69,66 @@ type result struct {
 }
 
 // background acquires in a goroutine that ends before the test does.
-func background(t testing.TB, ctx context.Context, q *Queue, r *Request) <-chan result {
+func background(tb testing.TB, ctx context.Context, q *Queue, r *Request) <-chan result {
 	results, done := make(chan result, 1), make(chan struct{})
 	go func() {
 		defer close(done)
 		o, err := q.Acquire(ctx, r)
 		results <- result{o, err}
 	}()
-	t.Cleanup(func() { <-done })
+	tb.Cleanup(func() { <-done })
 	return results
 }
 
-func outcome(t testing.TB, results <-chan result) result {
-	t.Helper()
+func outcome(tb testing.TB, results <-chan result) result {
+	tb.Helper()
 	select {
 	case r := <-results:
 		return r
-	case <-bounded(t).Done():
-		t.Fatal("an acquisition hangs")
+	case <-bounded(tb).Done():
+		tb.Fatal("an acquisition hangs")
 		return result{}
 	}
 }
 
-func served(t testing.TB, results <-chan result) *Owned {
-	t.Helper()
-	r := outcome(t, results)
+func served(tb testing.TB, results <-chan result) *Owned {
+	tb.Helper()
+	r := outcome(tb, results)
 	if r.err != nil {
-		t.Fatalf("not served: %v", r.err)
+		tb.Fatalf("not served: %v", r.err)
 	}
 	return r.o
 }
 
-func released(t testing.TB, o *Owned) {
-	t.Helper()
+func released(tb testing.TB, o *Owned) {
+	tb.Helper()
 	if err := o.Release(); err != nil {
-		t.Fatalf("release: %v", err)
+		tb.Fatalf("release: %v", err)
 	}
 }
 
 // stillOwns asks the context, and etcd.
-func stillOwns(t testing.TB, o *Owned) {
-	t.Helper()
-	if _, err := o.Commit(bounded(t), nil); err != nil {
-		t.Fatalf("owns no more: %v", err)
+func stillOwns(tb testing.TB, o *Owned) {
+	tb.Helper()
+	if _, err := o.Commit(bounded(tb), nil); err != nil {
+		tb.Fatalf("owns no more: %v", err)
 	}
 }
 
 // eventually waits until cond holds. It asks etcd, so it does not spin idly.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for ctx := bounded(t); !cond(); etcd.Revision(t) {
+func eventually(tb testing.TB, what string, cond func() bool) {
+	tb.Helper()
+	for ctx := bounded(tb); !cond(); etcd.Revision(tb) {
 		if ctx.Err() != nil {
-			t.Fatalf("never: %s", what)
+			tb.Fatalf("never: %s", what)
 		}
 	}
 }
 
 // queued waits until n goroutines of the session stand in its local line.
-func queued(t testing.TB, q *Queue, name string, n int) {
-	t.Helper()
-	eventually(t, "a local line", func() bool {
+func queued(tb testing.TB, q *Queue, name string, n int) {
+	tb.Helper()
+	eventually(tb, "a local line", func() bool {
 		l := q.use(name)
 		defer q.drop(l)
 		line := l.localLine(bucketOf(0))
@@ -141,10 +141,10 @@ func queued(t testing.TB, q *Queue, name string, n int) {
 func prefixOf(name string) string { return keyspace.Prefix("default", "lock", name) }
 
 // left lists the keys of a name that do not stay until their session ends.
-func left(t testing.TB, name string) []string {
-	t.Helper()
+func left(tb testing.TB, name string) []string {
+	tb.Helper()
 	var keys []string
-	for _, kv := range etcd.Dump(t, prefixOf(name)) {
+	for _, kv := range etcd.Dump(tb, prefixOf(name)) {
 		if key := string(kv.Key); !strings.Contains(key, "/"+voidPart) && !strings.Contains(key, "/"+noticePart) {
 			keys = append(keys, key)
 		}
@@ -152,17 +152,17 @@ func left(t testing.TB, name string) []string {
 	return keys
 }
 
-func cleanedUp(t testing.TB, name string) {
-	t.Helper()
-	eventually(t, "nothing left", func() bool { return len(left(t, name)) == 0 })
+func cleanedUp(tb testing.TB, name string) {
+	tb.Helper()
+	eventually(tb, "nothing left", func() bool { return len(left(tb, name)) == 0 })
 }
 
 // tickets waits until n tickets wait under name.
-func tickets(t testing.TB, name string, n int) {
-	t.Helper()
-	eventually(t, "tickets in line", func() bool {
+func tickets(tb testing.TB, name string, n int) {
+	tb.Helper()
+	eventually(tb, "tickets in line", func() bool {
 		waits := 0
-		for _, kv := range etcd.Dump(t, prefixOf(name)+linePart) {
+		for _, kv := range etcd.Dump(tb, prefixOf(name)+linePart) {
 			if kv.Version == waiting {
 				waits++
 			}

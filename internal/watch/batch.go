@@ -3,7 +3,6 @@ package watch
 import (
 	"bytes"
 	"slices"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -82,7 +81,7 @@ func (t table) diff(kvs []*mvccpb.KeyValue, revision int64) []*clientv3.Event {
 		}
 	}
 	slices.SortFunc(events, func(a, b *clientv3.Event) int {
-		return strings.Compare(string(a.Kv.Key), string(b.Kv.Key))
+		return bytes.Compare(a.Kv.Key, b.Kv.Key)
 	})
 	return events
 }

@@ -90,7 +90,11 @@ func TestNoLeader(t *testing.T) {
 func settle(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline) && goleak.Find(before) != nil; {
+		deadline := time.Now().Add(patience)
+		for goleak.Find(before) != nil { // which itself waits a little
+			if time.Now().After(deadline) {
+				return
+			}
 		}
 	})
 }

@@ -149,7 +149,7 @@ func TestObserveEndsWithCause(t *testing.T) {
 	o := observe(t, direct(t), prefix(t), watch.ObserveOptions{})
 	o.batch(t)
 	o.end(cause)
-	if p := receive(t, o.pairs); p.err != cause {
+	if p := receive(t, o.pairs); !errors.Is(p.err, cause) {
 		t.Errorf("got %+v", p)
 	}
 	<-o.done
@@ -169,7 +169,10 @@ func TestObserveBreakAndAgain(t *testing.T) {
 	c, p := direct(t), prefix(t)
 	put(t, c, p+"a", "1")
 	seq := watch.Observe(ctxOf(t), c, p, watch.ObserveOptions{})
-	for b := range seq {
+	for b, err := range seq {
+		if err != nil {
+			t.Fatal(err)
+		}
 		wantShape(t, b, "snapshot: a=1")
 		break
 	}
