@@ -61,10 +61,10 @@ func TestC2AbandonedTryArrivesLate(t *testing.T) {
 func (k kind) limit() int { return map[string]int{"permit": 2, "permits": 3}[k.name] }
 
 // deliver lets a request arrive that was held back; it may be refused.
-func deliver(t testing.TB, late *coretest.Late) {
-	t.Helper()
-	if _, err := late.Deliver(within(t)); errors.Is(err, coretest.ErrNothingHeld) {
-		t.Fatal(err)
+func deliver(tb testing.TB, late *coretest.Late) {
+	tb.Helper()
+	if _, err := late.Deliver(within(tb)); errors.Is(err, coretest.ErrNothingHeld) {
+		tb.Fatal(err)
 	}
 }
 

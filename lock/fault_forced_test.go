@@ -15,10 +15,10 @@ import (
 // a forced release or a deletion by hand that meets a lost reply.
 
 // force takes what is under name from whoever owns it.
-func force(t testing.TB, name string) {
-	t.Helper()
-	if _, err := lock.NewMutex(session(t), name).ForceRelease(within(t), "test"); err != nil {
-		t.Fatal(err)
+func force(tb testing.TB, name string) {
+	tb.Helper()
+	if _, err := lock.NewMutex(session(tb), name).ForceRelease(within(tb), "test"); err != nil {
+		tb.Fatal(err)
 	}
 }
 

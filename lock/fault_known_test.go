@@ -273,14 +273,14 @@ func TestP12LostWatchIsNoRelease(t *testing.T) {
 }
 
 // compact writes a few revisions and compacts away all that came before.
-func compact(t testing.TB) {
-	t.Helper()
-	client := etcd.Client(t)
+func compact(tb testing.TB) {
+	tb.Helper()
+	client := etcd.Client(tb)
 	for range 5 {
-		if _, err := client.Put(within(t), "compacted", ""); err != nil {
-			t.Fatal(err)
+		if _, err := client.Put(within(tb), "compacted", ""); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	// Others compact too; a revision that has gone already is as good.
-	_, _ = client.Compact(within(t), etcd.Revision(t))
+	_, _ = client.Compact(within(tb), etcd.Revision(tb))
 }

@@ -14,14 +14,14 @@ import (
 // Connections that break, or go silent, while somebody waits, owns or releases.
 
 // linked opens a session whose connection a test can break.
-func linked(t testing.TB, ttl time.Duration) (*core.Session, *coretest.Link) {
-	t.Helper()
-	link := etcd.Link(t)
-	s, err := core.NewSession(within(t), coretest.Dial(t, link.Endpoint()), core.WithTTL(ttl))
+func linked(tb testing.TB, ttl time.Duration) (*core.Session, *coretest.Link) {
+	tb.Helper()
+	link := etcd.Link(tb)
+	s, err := core.NewSession(within(tb), coretest.Dial(tb, link.Endpoint()), core.WithTTL(ttl))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		link.Heal()
 		_ = s.Close()
 	})

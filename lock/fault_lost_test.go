@@ -24,10 +24,10 @@ type armed struct {
 	late *coretest.Late
 }
 
-func (a armed) arrive(t testing.TB) {
-	t.Helper()
+func (a armed) arrive(tb testing.TB) {
+	tb.Helper()
 	if a.late != nil {
-		deliver(t, a.late)
+		deliver(tb, a.late)
 	}
 }
 

@@ -21,14 +21,14 @@ import (
 // sessions that still live.
 
 // faulty opens a session whose requests a test can lose, delay or hold.
-func faulty(t testing.TB, opts ...core.SessionOption) (*core.Session, *coretest.Faults) {
-	t.Helper()
+func faulty(tb testing.TB, opts ...core.SessionOption) (*core.Session, *coretest.Faults) {
+	tb.Helper()
 	f := coretest.NewFaults()
-	s, err := core.NewSession(within(t), etcd.Client(t, f.DialOptions()...), opts...)
+	s, err := core.NewSession(within(tb), etcd.Client(tb, f.DialOptions()...), opts...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		f.Clear()
 		_ = s.Close()
 	})
@@ -154,9 +154,9 @@ func forKinds(t *testing.T, f func(t *testing.T, k kind, name string)) {
 }
 
 // acquired waits for an ownership.
-func acquired(t testing.TB, f acquirer) *ownership {
-	t.Helper()
-	return must[*ownership](t)(f(within(t)))
+func acquired(tb testing.TB, f acquirer) *ownership {
+	tb.Helper()
+	return must[*ownership](tb)(f(within(tb)))
 }
 
 // result is what an acquisition in the background came to.
@@ -166,7 +166,7 @@ type result struct {
 }
 
 // background acquires in a goroutine that ends before the test does.
-func background(t testing.TB, ctx context.Context, f acquirer) <-chan result {
+func background(tb testing.TB, ctx context.Context, f acquirer) <-chan result {
 	results := make(chan result, 1)
 	done := make(chan struct{})
 	go func() {
@@ -174,57 +174,57 @@ func background(t testing.TB, ctx context.Context, f acquirer) <-chan result {
 		o, err := f(ctx)
 		results <- result{o, err}
 	}()
-	t.Cleanup(func() { <-done })
+	tb.Cleanup(func() { <-done })
 	return results
 }
 
 // served waits for a background acquisition to own.
-func served(t testing.TB, results <-chan result) *ownership {
-	t.Helper()
-	r := outcome(t, results)
+func served(tb testing.TB, results <-chan result) *ownership {
+	tb.Helper()
+	r := outcome(tb, results)
 	if r.err != nil {
-		t.Fatalf("not served: %v", r.err)
+		tb.Fatalf("not served: %v", r.err)
 	}
 	return r.own
 }
 
 // outcome waits for a background acquisition to end.
-func outcome(t testing.TB, results <-chan result) result {
-	t.Helper()
+func outcome(tb testing.TB, results <-chan result) result {
+	tb.Helper()
 	select {
 	case r := <-results:
 		return r
-	case <-within(t).Done():
-		t.Fatal("an acquisition hangs")
+	case <-within(tb).Done():
+		tb.Fatal("an acquisition hangs")
 		return result{}
 	}
 }
 
 // released gives an ownership back.
-func released(t testing.TB, o *ownership) {
-	t.Helper()
+func released(tb testing.TB, o *ownership) {
+	tb.Helper()
 	if err := o.release(); err != nil {
-		t.Fatalf("release: %v", err)
+		tb.Fatalf("release: %v", err)
 	}
 }
 
 // stillOwns asks the context, and etcd.
-func stillOwns(t testing.TB, o *ownership) {
-	t.Helper()
+func stillOwns(tb testing.TB, o *ownership) {
+	tb.Helper()
 	if o.Context().Err() != nil {
-		t.Fatalf("the owner's context has ended: %v", context.Cause(o.Context()))
+		tb.Fatalf("the owner's context has ended: %v", context.Cause(o.Context()))
 	}
-	if _, err := o.commit(within(t), clientv3.OpGet("x")); err != nil {
-		t.Fatalf("the owner's guarded transaction: %v", err)
+	if _, err := o.commit(within(tb), clientv3.OpGet("x")); err != nil {
+		tb.Fatalf("the owner's guarded transaction: %v", err)
 	}
 }
 
 // left lists the keys under all names that begin with name, but for void records
 // and the notices of forced releases: both go with the session they concern.
-func left(t testing.TB, name string) []string {
-	t.Helper()
+func left(tb testing.TB, name string) []string {
+	tb.Helper()
 	var keys []string
-	for _, kv := range etcd.Dump(t, keyOf(name)) {
+	for _, kv := range etcd.Dump(tb, keyOf(name)) {
 		if key := string(kv.Key); !strings.Contains(key, "/void/") && !strings.Contains(key, "/notice/") {
 			keys = append(keys, string(kv.Key))
 		}
@@ -233,10 +233,10 @@ func left(t testing.TB, name string) []string {
 }
 
 // voids counts the void records under all names that begin with name.
-func voids(t testing.TB, name string) int {
-	t.Helper()
+func voids(tb testing.TB, name string) int {
+	tb.Helper()
 	n := 0
-	for _, kv := range etcd.Dump(t, keyOf(name)) {
+	for _, kv := range etcd.Dump(tb, keyOf(name)) {
 		if strings.Contains(string(kv.Key), "/void/") {
 			n++
 		}
@@ -250,27 +250,27 @@ func keyOf(name string) string {
 }
 
 // cleanedUp waits until no key but void records stands under name.
-func cleanedUp(t testing.TB, name string) {
-	t.Helper()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("left: %q", left(t, name))
+func cleanedUp(tb testing.TB, name string) {
+	tb.Helper()
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("left: %q", left(tb, name))
 		}
 	})
-	eventually(t, "nothing left under "+name, func() bool { return len(left(t, name)) == 0 })
+	eventually(tb, "nothing left under "+name, func() bool { return len(left(tb, name)) == 0 })
 }
 
 // tickets waits until n tickets wait in line under name: they were put once.
-func tickets(t testing.TB, name string, n int) {
-	t.Helper()
-	eventually(t, "tickets in line", func() bool { return len(inLine(t, name)) == n })
+func tickets(tb testing.TB, name string, n int) {
+	tb.Helper()
+	eventually(tb, "tickets in line", func() bool { return len(inLine(tb, name)) == n })
 }
 
 // inLine returns the keys of the tickets that wait.
-func inLine(t testing.TB, name string) []string {
-	t.Helper()
+func inLine(tb testing.TB, name string) []string {
+	tb.Helper()
 	var keys []string
-	for _, kv := range etcd.Dump(t, keyOf(name)) {
+	for _, kv := range etcd.Dump(tb, keyOf(name)) {
 		if strings.Contains(string(kv.Key), "/line/") && kv.Version == 1 {
 			keys = append(keys, string(kv.Key))
 		}
@@ -279,23 +279,23 @@ func inLine(t testing.TB, name string) []string {
 }
 
 // delete removes a key by hand, as an operator might.
-func remove(t testing.TB, key string) {
-	t.Helper()
-	if _, err := etcd.Client(t).Delete(within(t), key); err != nil {
-		t.Fatal(err)
+func remove(tb testing.TB, key string) {
+	tb.Helper()
+	if _, err := etcd.Client(tb).Delete(within(tb), key); err != nil {
+		tb.Fatal(err)
 	}
 }
 
 // fired waits until a fault has met its request.
-func fired(t testing.TB, f interface{ Wait(context.Context) error }) {
-	t.Helper()
-	if err := f.Wait(within(t)); err != nil {
-		t.Fatalf("the request never came: %v", err)
+func fired(tb testing.TB, f interface{ Wait(context.Context) error }) {
+	tb.Helper()
+	if err := f.Wait(within(tb)); err != nil {
+		tb.Fatalf("the request never came: %v", err)
 	}
 }
 
 // expire ends a session's lease in etcd.
-func expire(t testing.TB, s *core.Session) {
-	t.Helper()
-	coretest.ExpireLease(t, etcd.Client(t), s.Lease())
+func expire(tb testing.TB, s *core.Session) {
+	tb.Helper()
+	coretest.ExpireLease(tb, etcd.Client(tb), s.Lease())
 }

@@ -36,28 +36,28 @@ func newWatchGate(text string, n int) *watchGate {
 }
 
 // session opens a session whose watches go through the gate.
-func (g *watchGate) session(t testing.TB) *core.Session {
-	t.Helper()
+func (g *watchGate) session(tb testing.TB) *core.Session {
+	tb.Helper()
 	gated := grpc.WithChainStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string,
 		streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		s, err := streamer(ctx, d, cc, method, opts...)
 		return &gatedStream{s, g}, err
 	})
-	s, err := core.NewSession(within(t), etcd.Client(t, gated), patient())
+	s, err := core.NewSession(within(tb), etcd.Client(tb, gated), patient())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
 // wait returns when the n-th registration has come.
-func (g *watchGate) wait(t testing.TB) {
-	t.Helper()
+func (g *watchGate) wait(tb testing.TB) {
+	tb.Helper()
 	select {
 	case <-g.met:
-	case <-within(t).Done():
-		t.Fatalf("nobody watched a key with %q", g.text)
+	case <-within(tb).Done():
+		tb.Fatalf("nobody watched a key with %q", g.text)
 	}
 }
 
