@@ -53,25 +53,24 @@ func (m *Mutex) ForceRelease(ctx context.Context, reason string) (core.Token, er
 // locker is what all locks have in common.
 type locker struct {
 	s *core.Session
+	q *waitqueue.Queue
 	r waitqueue.Request
 }
 
 func newLocker(s *core.Session, names []string, mode waitqueue.Mode, opts []Option) locker {
-	l := locker{s: s, r: waitqueue.Request{Names: names, Mode: mode, Lost: lost(names)}}
+	l := locker{s: s, q: waitqueue.For(s, recipe), r: waitqueue.Request{Names: names, Mode: mode, Lost: lost(names)}}
 	for _, opt := range opts {
 		opt(&l.r)
 	}
 	return l
 }
 
-func (l *locker) queue() *waitqueue.Queue { return waitqueue.For(l.s, recipe) }
-
 func (l *locker) acquire(ctx context.Context) (*Held, error) {
-	return held(&l.r)(l.queue().Acquire(ctx, &l.r))
+	return held(&l.r)(l.q.Acquire(ctx, &l.r))
 }
 
 func (l *locker) try(ctx context.Context) (*Held, error) {
-	return held(&l.r)(l.queue().TryAcquire(ctx, &l.r))
+	return held(&l.r)(l.q.TryAcquire(ctx, &l.r))
 }
 
 func held(r *waitqueue.Request) func(*waitqueue.Owned, error) (*Held, error) {
@@ -84,7 +83,7 @@ func held(r *waitqueue.Request) func(*waitqueue.Owned, error) (*Held, error) {
 }
 
 func (l *locker) contenders(ctx context.Context) ([]Contender, error) {
-	cs, err := l.queue().Contenders(ctx, l.r.Names)
+	cs, err := l.q.Contenders(ctx, l.r.Names)
 	if err != nil {
 		return nil, named(l.r.Names, err)
 	}
@@ -92,7 +91,7 @@ func (l *locker) contenders(ctx context.Context) ([]Contender, error) {
 }
 
 func (l *locker) force(ctx context.Context, reason string) (core.Token, error) {
-	token, err := l.queue().Force(ctx, l.r.Names[0], reason)
+	token, err := l.q.Force(ctx, l.r.Names[0], reason)
 	if err != nil {
 		return 0, named(l.r.Names, err)
 	}

@@ -31,13 +31,13 @@ func NewSemaphore(s *core.Session, name string, limit int, opts ...Option) *Sema
 // above the limit is core.ErrInvalid.
 func (m *Semaphore) Acquire(ctx context.Context, n int) (*Permit, error) {
 	l := m.locker(n)
-	return permit(&l.r)(l.queue().Acquire(ctx, &l.r))
+	return permit(&l.r)(l.q.Acquire(ctx, &l.r))
 }
 
 // TryAcquire takes n permits at once or returns [ErrLocked], like [Mutex.TryLock].
 func (m *Semaphore) TryAcquire(ctx context.Context, n int) (*Permit, error) {
 	l := m.locker(n)
-	return permit(&l.r)(l.queue().TryAcquire(ctx, &l.r))
+	return permit(&l.r)(l.q.TryAcquire(ctx, &l.r))
 }
 
 // Contenders returns who holds permits and who waits for them: holders first.

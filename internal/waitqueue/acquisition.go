@@ -17,15 +17,16 @@ import (
 // An acquisition is one attempt to own, from the first request to the end of
 // the ownership. Its id is in all its keys and was never used before.
 type acquisition struct {
-	q      *Queue
-	req    *Request
-	id     string
-	record Record
-	rec    string // the record encoded, the same bytes in every request
-	parts  []part // one for each name
-	line   *line  // the local line it stands in, if its mode has one
-	shadow clientv3.LeaseID
-	set    string // key of the set's record
+	q        *Queue
+	req      *Request
+	id       string
+	record   Record
+	rec      string // the record encoded, the same bytes in every request
+	parts    []part // one for each name
+	line     *line  // the local line it stands in, if its mode has one
+	shadow   clientv3.LeaseID
+	set      string   // key of the set's record
+	prefixes []string // of the names
 
 	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
 	entered   bool // its tickets are in line
@@ -59,7 +60,7 @@ func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
 	a := &acquisition{q: q, req: req, id: q.e.NewID(), signal: make(chan struct{}, 1), start: make(chan handed, 1)}
 	b := bucketOf(req.Priority)
 	for _, n := range names {
-		a.parts = append(a.parts, part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
+		a.add(part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
 	}
 	a.record = q.record
 	r := &a.record
@@ -85,12 +86,12 @@ func (a *acquisition) bucket() bucket { return bucketOf(a.req.Priority) }
 
 // scope names what the transactions of a touch: transactions of one name never
 // share a batch.
-func (a *acquisition) scope() []string {
-	s := make([]string, len(a.parts))
-	for i, p := range a.parts {
-		s[i] = p.n.prefix
-	}
-	return s
+func (a *acquisition) scope() []string { return a.prefixes }
+
+// add gives a another name.
+func (a *acquisition) add(p part) {
+	a.parts = append(a.parts, p)
+	a.prefixes = append(a.prefixes, p.n.prefix)
 }
 
 func (a *acquisition) txn(cmps []clientv3.Cmp, then, otherwise []clientv3.Op) commit.Txn {

@@ -94,7 +94,7 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	n := q.use(c.Name)
 	a := &acquisition{q: q, id: c.Record.ID, set: c.Record.Set, req: &Request{Names: []string{c.Name}, Mode: c.Record.Mode,
 		Permits: c.Record.Permits, Lost: func(err error) error { return err }}}
-	a.parts = []part{{n: n, own: c.key, ticket: n.ticket(bucketOf(0), c.Record.ID)}}
+	a.add(part{n: n, own: c.key, ticket: n.ticket(bucketOf(0), c.Record.ID)})
 	if len(shadow) > 0 && recordOf(shadow[0]).ID == c.Record.ID {
 		a.shadow = clientv3.LeaseID(shadow[0].Lease) // an owner that was told leaves none behind
 	}

@@ -1,6 +1,7 @@
 package waitqueue
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -47,6 +48,7 @@ func (k keys) holds() span   { return prefixSpan(k.prefix + holdPart) }
 func (k keys) owners() span  { return span{k.grant(), k.prefix + "line"} }           // grant, holds, limit
 func (k keys) sharers() span { return span{k.prefix + readPart, k.prefix + "void"} } // reads, sets, shadow
 func (k keys) all() span     { return prefixSpan(k.prefix) }
+func (k keys) beside() span  { return span{k.line().from, prefixSpan(k.prefix + voidPart).end} } // all but owners
 func (k keys) bucket(b bucket) span {
 	return prefixSpan(k.prefix + linePart + b.String() + "/")
 }
@@ -84,7 +86,7 @@ const (
 
 func bucketOf(priority int) bucket { return bucket(MaxPriority - priority) }
 
-func (b bucket) String() string { return fmt.Sprintf("%02x", uint8(b)) }
+func (b bucket) String() string { return hex.EncodeToString([]byte{byte(b)}) }
 
 // ticketID splits a ticket's key, without the line's prefix, into bucket and id.
 func (k keys) ticketID(key string) (bucket, string, error) {

@@ -42,8 +42,8 @@ type name struct {
 // An ownWatch is the watch on the session's own tickets in one bucket. It is
 // opened before any ticket is put, hence a grant cannot be missed.
 type ownWatch struct {
-	opening sync.Mutex
-	w       *watch.Watch // nil when it is not open
+	opening chan struct{} // holds one token: who has it opens the watch
+	w       *watch.Watch  // nil when it is not open
 }
 
 // watchOwn opens the watch on the session's own tickets of a bucket if it is
@@ -52,12 +52,16 @@ func (n *name) watchOwn(ctx context.Context, b bucket) error {
 	n.mu.Lock()
 	o := n.watches[b]
 	if o == nil {
-		o = new(ownWatch)
+		o = &ownWatch{opening: make(chan struct{}, 1)}
 		n.watches[b] = o
 	}
 	n.mu.Unlock()
-	o.opening.Lock()
-	defer o.opening.Unlock()
+	select {
+	case o.opening <- struct{}{}:
+		defer func() { <-o.opening }()
+	case <-ctx.Done(): // another one may wait for etcd much longer
+		return waitError(ctx)
+	}
 	if n.watched(b) {
 		return nil
 	}
@@ -120,6 +124,12 @@ func (n *name) forget(ticket string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.tickets, ticket)
+}
+
+func (n *name) isLittered() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.littered
 }
 
 // litter notes that the name has keys although nobody owns it exclusively.

@@ -62,11 +62,20 @@ func (p *pass) plainRelease() bool {
 // releaseTxn is the common pass. If somebody waits it does nothing.
 func (p *pass) releaseTxn() commit.Txn {
 	n := p.parts[0].p.n
-	cmps := []clientv3.Cmp{unmodified(n.grant(), p.t.rev), idle(n.line())}
 	then := clientv3.OpDelete(n.grant())
 	if p.next != nil {
-		cmps = append(cmps, absent(n.void(p.next.id)))
 		then = clientv3.OpPut(n.grant(), p.next.rec, p.t.a.lease())
+	}
+	cmps := []clientv3.Cmp{unmodified(n.grant(), p.t.rev)}
+	switch {
+	case !n.isLittered():
+		// Nobody in line, and no void record of the successor: as a rule there is
+		// nothing at all beside the grant.
+		cmps = append(cmps, absentIn(n.beside()))
+	case p.next != nil:
+		cmps = append(cmps, idle(n.line()), absent(n.void(p.next.id)))
+	default:
+		cmps = append(cmps, idle(n.line()))
 	}
 	return p.t.a.txn(cmps, []clientv3.Op{then}, nil)
 }
@@ -352,6 +361,9 @@ func (p *pass) readPart(part *passPart, r commit.Result) bool {
 	if r = r.Nested(0); r.Succeeded {
 		p.freed = true
 		part.p.n.setCrowded(false)
+		if p.attempts == 2 { // the common pass was refused, but not because of anybody
+			part.p.n.litter()
+		}
 		return true
 	}
 	part.saw(kvs(r, 0), kv(r, 1))
