@@ -17,6 +17,10 @@ import (
 // share its revision, or among the owners of one local handover.
 const tokenShift = 16
 
+// lateWatch is when an owner begins to watch its grant: most ownerships end
+// before, and a watch from the grant's revision on misses nothing.
+const lateWatch = 250 * time.Millisecond
+
 // A tenure is the ownership as etcd knows it: one grant per name, all written
 // at one revision. Usually it has one owner; with local handover several
 // goroutines of the session own in turn during one tenure.
@@ -63,8 +67,7 @@ func (t *tenure) token() int64 { return t.rev<<tokenShift | t.index }
 
 func (t *tenure) isOwner() clientv3.Cmp { return unmodified(t.a.proof(), t.rev) }
 
-// begin makes o the owner. The grant is watched late: most ownerships end
-// before, and a watch from the grant's revision on misses nothing.
+// begin makes o the owner.
 func (t *tenure) begin(o *Owned) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,7 +77,7 @@ func (t *tenure) begin(o *Owned) {
 		o.lose(t.revoked)
 	}
 	if t.late == nil && !t.over {
-		t.late = time.AfterFunc(firstLook, t.watch)
+		t.late = time.AfterFunc(lateWatch, t.watch)
 	}
 }
 
@@ -126,7 +129,7 @@ func (t *tenure) rewatch() {
 	}
 	t.watches = nil
 	if !t.over {
-		t.late = time.AfterFunc(firstLook, t.lookAndWatch)
+		t.late = time.AfterFunc(lateWatch, t.lookAndWatch)
 	}
 }
 
@@ -237,7 +240,7 @@ func (t *tenure) goOn() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = false
-	t.late = time.AfterFunc(firstLook, t.lookAndWatch)
+	t.late = time.AfterFunc(lateWatch, t.lookAndWatch)
 }
 
 // letGo ends a tenure that has no owner.

@@ -19,9 +19,10 @@ import (
 
 const (
 	// firstLook is when a waiter looks at the line for the first time. A
-	// handover needs no look, so short waits cost neither a read nor a watch;
-	// recovery of a dead owner is bounded by the TTL anyway.
-	firstLook = 250 * time.Millisecond
+	// handover needs no look, so short waits cost neither a read nor a watch:
+	// among 256 sessions that was worth a fifth of the rate. Only recovery from
+	// a dead owner needs it, and that waits for the TTL anyway.
+	firstLook = time.Second
 	// ownEventGrace is the pause between a target's end and the look: in a
 	// plain handover the waiter's own event comes from the same revision.
 	ownEventGrace = 10 * time.Millisecond
