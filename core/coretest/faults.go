@@ -3,6 +3,7 @@ package coretest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -120,9 +121,22 @@ func (f *Faults) intercept(ctx context.Context, method string, req, reply any, c
 	if fault == nil {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
+	opts = withoutResults(opts)
 	return fault.act(fault, &call{ctx: ctx, method: method, req: req, reply: reply, send: func(ctx context.Context, req, reply any) error {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}})
+}
+
+// withoutResults leaves out the options through which gRPC writes into the
+// caller's variables: a late delivery comes when the caller may read them.
+func withoutResults(opts []grpc.CallOption) []grpc.CallOption {
+	return slices.DeleteFunc(slices.Clone(opts), func(o grpc.CallOption) bool {
+		switch o.(type) {
+		case grpc.PeerCallOption, grpc.HeaderCallOption, grpc.TrailerCallOption:
+			return true
+		}
+		return false
+	})
 }
 
 // call is a request that met a fault.
