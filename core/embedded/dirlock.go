@@ -1,12 +1,14 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 )
@@ -14,6 +16,11 @@ import (
 const (
 	lockName = "conclave.lock"
 	pidName  = "conclave.pid"
+
+	// A process that starts another one shares its locks with it until the other one has begun to run its own program: a claim
+	// that was just let go may stand for that long. The pid file tells it from a live claim.
+	handOverBudget = 500 * time.Millisecond
+	handOverLook   = 5 * time.Millisecond
 )
 
 // dirLock is this process's claim on a data directory. The kernel ends it with the process, so that no crash leaves it behind.
@@ -22,13 +29,20 @@ type dirLock struct {
 	pid  string
 }
 
-// lockDir creates dir if it is missing and claims it, without waiting.
-func lockDir(dir string) (*dirLock, error) {
+// lockDir creates dir if it is missing and claims it. It does not wait for a live claim to end.
+func lockDir(ctx context.Context, dir string) (*dirLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	pidFile := filepath.Join(dir, pidName)
-	f, err := fileutil.TryLockFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := tryLock(dir)
+	for begun := time.Now(); errors.Is(err, fileutil.ErrLocked) && absent(pidFile) && time.Since(begun) < handOverBudget; f, err = tryLock(dir) {
+		select {
+		case <-time.After(handOverLook):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 	if errors.Is(err, fileutil.ErrLocked) {
 		return nil, inUse(dir, pidFile)
 	}
@@ -40,6 +54,15 @@ func lockDir(dir string) (*dirLock, error) {
 		return nil, errors.Join(fmt.Errorf("pid file: %w", err), f.Close())
 	}
 	return &dirLock{file: f, pid: pidFile}, nil
+}
+
+func tryLock(dir string) (*fileutil.LockedFile, error) {
+	return fileutil.TryLockFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+func absent(file string) bool {
+	_, err := os.Stat(file)
+	return errors.Is(err, os.ErrNotExist)
 }
 
 func inUse(dir, pidFile string) error {

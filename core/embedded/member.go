@@ -47,7 +47,7 @@ func Start(ctx context.Context, cfg Config) (*Member, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	dir, err := lockDir(cfg.DataDir)
+	dir, err := lockDir(ctx, cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}

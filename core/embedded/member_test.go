@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -236,4 +237,17 @@ func TestDataDirIsPrivate(t *testing.T) {
 	if fi.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v", fi.Mode())
 	}
+}
+
+// A claim that was let go while this process was starting another one stands
+// until that one runs its own program: Start outlasts it.
+func TestStartOutlastsAClaimThatEnds(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	claim, err := fileutil.TryLockFile(filepath.Join(dir, "conclave.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { _ = claim.Close() })
+	start(t, config(dir))
 }
