@@ -251,3 +251,31 @@ func TestStartOutlastsAClaimThatEnds(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, func() { _ = claim.Close() })
 	start(t, config(dir))
 }
+
+// Callers in the same process see what callers over the network see.
+func TestDirectClientIsTheMembersOwn(t *testing.T) {
+	t.Parallel()
+	m := start(t, config(t.TempDir()))
+	c := m.DirectClient()
+	defer func() { _ = c.Close() }() // upstream's answer without a connection is that its context has ended
+	events := m.Client().Watch(t.Context(), "k")
+	own := c.Watch(clientv3.WithRequireLeader(t.Context()), "k")
+	lease, err := c.Grant(t.Context(), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "k", "v", clientv3.WithLease(lease.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for _, watched := range []clientv3.WatchChan{events, own} {
+		if r := <-watched; len(r.Events) != 1 || string(r.Events[0].Kv.Value) != "v" {
+			t.Errorf("watched %v (%v)", r.Events, r.Err())
+		}
+	}
+	if _, err := c.KeepAliveOnce(t.Context(), lease.ID); err != nil {
+		t.Error(err)
+	}
+	if members, err := c.MemberList(t.Context()); err != nil || len(members.Members) != 1 {
+		t.Errorf("members %v, %v", members, err)
+	}
+}
