@@ -1,0 +1,275 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/conclavehq/conclave/internal/keyspace"
+)
+
+// The defaults of a configuration.
+const (
+	DefaultName    = "conclave"
+	DefaultListen  = "127.0.0.1:2378"
+	defaultSession = 100_000
+	defaultCalls   = 20_000
+	defaultConns   = 20_000
+	defaultRequest = 1 << 20
+)
+
+// The modes of etcd.
+const (
+	Embedded = "embedded" // a member in this process
+	External = "external" // the members at Etcd.Endpoints
+)
+
+// A Config says how a host runs. The zero value of every field but DataDir is
+// usable; with an external etcd that one too.
+type Config struct {
+	// Name is the host's name in messages and the embedded member's name.
+	// Default "conclave".
+	Name string `json:"name"`
+	// DataDir holds the embedded member's data and the host's own socket for
+	// its administrator. Created with mode 0700.
+	DataDir string `json:"data_dir"`
+
+	API     API               `json:"api"`
+	Etcd    Etcd              `json:"etcd"`
+	Recipes map[string]Recipe `json:"recipes"`
+	TLS     TLS               `json:"tls"`
+	Limits  Limits            `json:"limits"`
+	Log     Log               `json:"log"`
+
+	// Version is what the host says its version is. Default "dev".
+	Version string `json:"-"`
+}
+
+// API says where and how the recipes are served.
+type API struct {
+	// Listen is the host:port. Default 127.0.0.1:2378; port 0 takes a free one.
+	Listen string `json:"listen"`
+	// InsecureListen allows an address that other machines reach without TLS.
+	InsecureListen bool `json:"insecure_listen"`
+	// Names are host names under which callers reach the API, beside localhost
+	// and the address itself. Requests for other names are refused.
+	Names []string `json:"names"`
+}
+
+// Etcd says where the state is.
+type Etcd struct {
+	// Mode is "embedded" or "external". Default: embedded, unless Endpoints are
+	// given.
+	Mode string `json:"mode"`
+
+	// Endpoints, Username, Password and TLS are for an external etcd.
+	Endpoints []string `json:"endpoints"`
+	Username  string   `json:"username"`
+	Password  string   `json:"password"`
+	TLS       TLS      `json:"tls"`
+
+	// ListenClient and ListenPeer are the embedded member's addresses. Defaults
+	// 127.0.0.1:2379 and 127.0.0.1:2380; port 0 takes a free one.
+	ListenClient string `json:"listen_client"`
+	ListenPeer   string `json:"listen_peer"`
+	// InitialCluster maps the name of every member to its peer URL, while the
+	// data directory is empty. Empty: this member alone.
+	InitialCluster map[string]string `json:"initial_cluster"`
+	// Fast suits members that share a machine: 10 ms heartbeats instead of 100.
+	Fast bool `json:"fast"`
+	// NoFsync is for tests only: a machine that crashes then loses acknowledged
+	// writes.
+	NoFsync bool `json:"no_fsync"`
+}
+
+// A Recipe says how one recipe runs.
+type Recipe struct {
+	// Mode is "inprocess" or "off". Default "inprocess".
+	Mode string `json:"mode"`
+	// Config is the recipe's own configuration, in JSON.
+	Config json.RawMessage `json:"config"`
+}
+
+// TLS names certificate files, in PEM. For a listener Cert and Key are its own
+// and CA, if given, signs the callers' certificates, which are then required;
+// for a client CA signs the servers'.
+type TLS struct {
+	Cert string `json:"cert"`
+	Key  string `json:"key"`
+	CA   string `json:"ca"`
+}
+
+func (t TLS) enabled() bool { return t != TLS{} }
+
+// Limits bound what callers can take of the host. Zero: the default.
+type Limits struct {
+	// Sessions opened at this host at one time. Default 100,000.
+	Sessions int `json:"sessions"`
+	// Calls under way at one time, waiting ones included. Default 20,000.
+	Calls int `json:"calls"`
+	// Connections open at one time. Default 20,000.
+	Connections int `json:"connections"`
+	// RequestBytes of one message. Default 1 MiB.
+	RequestBytes int `json:"request_bytes"`
+}
+
+// Log says what is logged, to whom the program's logger decides.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error". Default "info".
+	Level string `json:"level"`
+	// Format is "text" or "json". Default "text".
+	Format string `json:"format"`
+}
+
+// WithDefaults returns c with every default filled in.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.Name, DefaultName)
+	setDefault(&c.API.Listen, DefaultListen)
+	setDefault(&c.Version, "dev")
+	if c.Etcd.Mode == "" {
+		c.Etcd.Mode = Embedded
+		if len(c.Etcd.Endpoints) > 0 {
+			c.Etcd.Mode = External
+		}
+	}
+	setDefault(&c.Limits.Sessions, defaultSession)
+	setDefault(&c.Limits.Calls, defaultCalls)
+	setDefault(&c.Limits.Connections, defaultConns)
+	setDefault(&c.Limits.RequestBytes, defaultRequest)
+	setDefault(&c.Log.Level, "info")
+	setDefault(&c.Log.Format, "text")
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// ErrConfig is the error of a configuration; the message names the field as the
+// configuration file does.
+var ErrConfig = errors.New("invalid configuration")
+
+func configError(field, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrConfig, field, fmt.Sprintf(format, args...))
+}
+
+// Check returns an error that is [ErrConfig] for a value outside its limits. It
+// does no I/O.
+func (c Config) Check() error {
+	return errors.Join(c.checkEtcd(), c.checkAPI(), c.checkLimits(), c.checkRecipes(),
+		oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error"), oneOf("log.format", c.Log.Format, "", "text", "json"))
+}
+
+func (c Config) checkEtcd() error {
+	e := c.Etcd
+	if err := oneOf("etcd.mode", e.Mode, "", Embedded, External); err != nil {
+		return err
+	}
+	external := e.Mode == External || (e.Mode == "" && len(e.Endpoints) > 0)
+	switch {
+	case external && len(e.Endpoints) == 0:
+		return configError("etcd.endpoints", "is empty; an external etcd has at least one")
+	case !external && len(e.Endpoints) > 0:
+		return configError("etcd.endpoints", "is for mode external")
+	case !external && c.DataDir == "":
+		return configError("data_dir", "is empty; an embedded etcd keeps its data there")
+	case external && (e.ListenClient != "" || e.ListenPeer != "" || len(e.InitialCluster) > 0):
+		return configError("etcd", "listen_client, listen_peer and initial_cluster are for mode embedded")
+	case !external && (e.Username != "" || e.TLS.enabled()):
+		return configError("etcd", "username, password and tls are for mode external")
+	case e.Username == "" && e.Password != "":
+		return configError("etcd.username", "is empty, but a password is given")
+	}
+	return errors.Join(checkAddr("etcd.listen_client", e.ListenClient), checkAddr("etcd.listen_peer", e.ListenPeer), e.TLS.check("etcd.tls"))
+}
+
+func (t TLS) check(field string) error {
+	if (t.Cert == "") != (t.Key == "") {
+		return configError(field, "cert and key go together")
+	}
+	return nil
+}
+
+func (c Config) checkAPI() error {
+	listen := firstOf(c.API.Listen, DefaultListen)
+	if err := checkAddr("api.listen", listen); err != nil {
+		return err
+	}
+	if err := c.TLS.check("tls"); err != nil {
+		return err
+	}
+	if c.TLS.CA != "" && c.TLS.Cert == "" {
+		return configError("tls.cert", "is empty, but callers' certificates are asked for")
+	}
+	host, _, _ := net.SplitHostPort(listen)
+	if !isLoopback(host) && c.TLS.Cert == "" && !c.API.InsecureListen {
+		return configError("api.listen", "%s is reachable from other machines: give tls.cert and tls.key, or say insecure_listen", listen)
+	}
+	return nil
+}
+
+func (c Config) checkLimits() error {
+	for _, l := range []struct {
+		field string
+		value int
+	}{
+		{"sessions", c.Limits.Sessions}, {"calls", c.Limits.Calls}, {"connections", c.Limits.Connections}, {"request_bytes", c.Limits.RequestBytes},
+	} {
+		if l.value < 0 {
+			return configError("limits."+l.field, "%d is negative", l.value)
+		}
+	}
+	return nil
+}
+
+func (c Config) checkRecipes() error {
+	for name, r := range c.Recipes {
+		if err := keyspace.CheckName("recipes", name); err != nil {
+			return fmt.Errorf("%w: %w", ErrConfig, err)
+		}
+		if err := oneOf("recipes."+name+".mode", r.Mode, "", "inprocess", "off"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oneOf(field, value string, choices ...string) error {
+	for _, c := range choices {
+		if value == c {
+			return nil
+		}
+	}
+	return configError(field, "%q is not one of %s", value, strings.Join(choices[1:], ", "))
+}
+
+func checkAddr(field, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return configError(field, "%q is not host:port", addr)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+func firstOf(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// stopBudget is how long Stop may take in all.
+const stopBudget = 2 * time.Second

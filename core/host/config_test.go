@@ -1,0 +1,81 @@
+package host_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/conclavehq/conclave/core/host"
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	c, err := host.Parse([]byte(`
+name: one
+data_dir: /var/lib/conclave
+api: {listen: "127.0.0.1:0", names: [conclave.internal]}
+etcd: {mode: embedded, listen_client: "127.0.0.1:0"}
+recipes: {lock: {mode: "off", config: {history: 3}}}
+log: {level: debug}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Name != "one" || c.API.Names[0] != "conclave.internal" || c.Recipes["lock"].Mode != "off" || string(c.Recipes["lock"].Config) != `{"history":3}` {
+		t.Errorf("parsed %+v", c)
+	}
+	if err := c.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is wrong is named as the file names it, with what was meant.
+func TestParseNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"data_dri: x":                         `unknown key "data_dri"; did you mean "data_dir"?`,
+		"api: {lisen: x}":                     `unknown key "lisen"; did you mean "listen"?`,
+		"api: {listen: 3}":                    "api.listen: number is not text",
+		"limits: {calls: many}":               "limits.calls: string is not a whole number",
+		"name: [":                             "invalid configuration",
+		"name: a\nname: b":                    `key "name" already set`,
+		"recipes: {lock: {config: {}, m: 1}}": `unknown key "m"`,
+	} {
+		_, err := host.Parse([]byte(text))
+		if !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+}
+
+func TestCheckNamesTheField(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		config host.Config
+		want   string
+	}{
+		"no data directory":   {host.Config{}, "data_dir: is empty"},
+		"no endpoints":        {host.Config{Etcd: host.Etcd{Mode: host.External}}, "etcd.endpoints: is empty"},
+		"both":                {host.Config{DataDir: "d", Etcd: host.Etcd{Mode: host.Embedded, Endpoints: []string{"a:1"}}}, "etcd.endpoints: is for mode external"},
+		"mode":                {host.Config{DataDir: "d", Etcd: host.Etcd{Mode: "remote"}}, `etcd.mode: "remote" is not one of embedded, external`},
+		"open to the network": {host.Config{DataDir: "d", API: host.API{Listen: "0.0.0.0:2378"}}, "api.listen: 0.0.0.0:2378 is reachable from other machines"},
+		"open by no host":     {host.Config{DataDir: "d", API: host.API{Listen: ":2378"}}, "api.listen: :2378 is reachable"},
+		"no port":             {host.Config{DataDir: "d", API: host.API{Listen: "localhost"}}, `api.listen: "localhost" is not host:port`},
+		"half a key pair":     {host.Config{DataDir: "d", TLS: host.TLS{Cert: "c"}}, "tls: cert and key go together"},
+		"limit":               {host.Config{DataDir: "d", Limits: host.Limits{Calls: -1}}, "limits.calls: -1 is negative"},
+		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.Recipe{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, off`},
+		"level":               {host.Config{DataDir: "d", Log: host.Log{Level: "loud"}}, `log.level: "loud" is not one of`},
+	} {
+		if err := tt.config.Check(); !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		}
+	}
+	for name, c := range map[string]host.Config{
+		"loopback": {DataDir: "d"}, "trusted network": {DataDir: "d", API: host.API{Listen: "0.0.0.0:1", InsecureListen: true}},
+		"external": {Etcd: host.Etcd{Endpoints: []string{"http://a:2379"}}},
+	} {
+		if err := c.Check(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
