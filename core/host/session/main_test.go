@@ -1,0 +1,105 @@
+package session_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	sessionv1 "github.com/conclavehq/conclave/api/conclave/session/v1"
+	"github.com/conclavehq/conclave/core/coretest"
+	"github.com/conclavehq/conclave/core/host/session"
+	"github.com/conclavehq/conclave/core/recipe"
+)
+
+var etcd *coretest.Etcd
+
+func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }
+
+// patience bounds every wait of a test: far more than anything takes, so that
+// only a hang reaches it.
+const patience = 30 * time.Second
+
+func within(tb testing.TB) context.Context {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	tb.Cleanup(cancel)
+	return ctx
+}
+
+// A host is what a host is to a caller: a service behind a gRPC server.
+type host struct {
+	*session.Service
+	addr   string
+	server *grpc.Server
+	stop   func()
+}
+
+// start starts a host on an etcd client of its own; it ends with the test.
+func start(tb testing.TB, c *clientv3.Client, change ...func(*session.Config)) *host {
+	tb.Helper()
+	cfg := session.Config{Client: c, Log: slog.New(slog.DiscardHandler), Host: tb.Name()}
+	for _, f := range change {
+		f(&cfg)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h := &host{Service: session.New(cfg), addr: ln.Addr().String(), server: grpc.NewServer()}
+	sessionv1.RegisterSessionServiceServer(h.server, h.Service)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = h.server.Serve(session.Listen(ln)) // ends with Stop
+	}()
+	stopped := false
+	h.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		h.Stopping()
+		h.server.Stop()
+		<-served
+		if err := h.Stop(within(tb)); err != nil {
+			tb.Error(err)
+		}
+	}
+	tb.Cleanup(h.stop)
+	return h
+}
+
+// dial returns a client of the host over a connection of its own.
+func (h *host) dial(tb testing.TB) sessionv1.SessionServiceClient {
+	tb.Helper()
+	return dial(tb, h.addr)
+}
+
+func dial(tb testing.TB, addr string) sessionv1.SessionServiceClient {
+	tb.Helper()
+	c, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
+	return sessionv1.NewSessionServiceClient(c)
+}
+
+// as is a call of somebody whom the host knows.
+func as(ctx context.Context, identity string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, recipe.MetaIdentity, identity)
+}
+
+func wantReason(tb testing.TB, err error, reason string) {
+	tb.Helper()
+	if got := recipe.Reason(err); got != reason {
+		tb.Errorf("got %v, want the reason %s", err, reason)
+	}
+}
