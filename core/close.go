@@ -17,7 +17,8 @@ import (
 //
 // It returns [ErrSessionExpired] if the session was lost before, and
 // [ErrUnknownOutcome] if the revocation was not acknowledged; the lease then
-// ends by itself, at the latest a TTL after its last renewal.
+// ends by itself, at the latest a TTL after its last renewal. A session that a
+// [Lender] made ends here only, as by Orphan.
 func (s *Session) Close() error {
 	s.finish(s.revoke)
 	return s.closeErr
@@ -32,6 +33,12 @@ func (s *Session) Orphan() {
 
 func (s *Session) finish(last func() error) {
 	s.end.Do(func() {
+		if s.lender != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			s.giveBack(ctx)
+			return
+		}
 		defer close(s.closed)
 		_ = s.ctx.Check() // a loss that nobody has noticed yet is a loss all the same
 		s.ctx.End(ErrSessionClosed)

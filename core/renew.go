@@ -15,11 +15,12 @@ import (
 // OnRenewal calls f after every acknowledged renewal, with the time for which
 // the session is now valid, and once at once. There is one such function; the
 // last one set counts. It must not block. A supervisor in another process can
-// be told with it until when the work may go on.
+// be told with it until when the work may go on. A borrowed session renews
+// nothing: it calls f once.
 func (s *Session) OnRenewal(f func(remaining time.Duration)) {
 	s.mu.Lock()
 	s.beat = f
-	remaining := s.ttl - s.margin - clock.Since(s.acked)
+	remaining := s.remaining()
 	s.mu.Unlock()
 	f(remaining)
 }

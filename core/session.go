@@ -42,7 +42,8 @@ func (s SessionState) String() string {
 	}
 }
 
-// A Session is a lease kept alive. It is safe for concurrent use.
+// A Session is a lease kept alive: by itself, or, if a [Lender] made it, by the
+// lease's owner. It is safe for concurrent use.
 type Session struct {
 	client    *clientv3.Client
 	lease     clientv3.LeaseID
@@ -53,6 +54,7 @@ type Session struct {
 	log       *slog.Logger
 	engine    *engine.Engine
 	ctx       *ownership.Context
+	lender    *Lender // of a borrowed session, which neither renews nor revokes
 
 	mu    sync.Mutex
 	acked clock.Stamp // when the last acknowledged renewal was sent
@@ -177,20 +179,29 @@ func (s *Session) State() SessionState {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if clock.Since(s.acked) > s.ttl/2 {
+	if s.lender == nil && clock.Since(s.acked) > s.ttl/2 {
 		return Suspect
 	}
 	return Active
 }
 
 // Remaining returns how long the session is valid without a further
-// acknowledged renewal; zero or less once it has expired.
+// acknowledged renewal; zero or less once it has expired. Of a borrowed session
+// nobody knows here: it is the TTL until the session ends.
 func (s *Session) Remaining() time.Duration {
 	if s.ctx.Err() != nil {
 		return 0
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.remaining()
+}
+
+// remaining is called with the lock held.
+func (s *Session) remaining() time.Duration {
+	if s.lender != nil {
+		return s.ttl
+	}
 	return s.ttl - s.margin - clock.Since(s.acked)
 }
 

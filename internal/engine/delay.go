@@ -19,10 +19,17 @@ type delays struct {
 	leases map[time.Duration]clientv3.LeaseID
 }
 
+// ErrNoDelay says that a borrowed lease can have no second one: who keeps the
+// first alive does not know of it.
+var ErrNoDelay = errors.New("lock delay: not on a borrowed session")
+
 // DelayLease returns the lease that ends d after the session's own would, and
 // grants it when it is asked for the first time. Two leases serve any number
 // of locks.
 func (e *Engine) DelayLease(ctx context.Context, d time.Duration) (clientv3.LeaseID, error) {
+	if e.Borrowed() {
+		return 0, ErrNoDelay
+	}
 	if id := e.delays.find(d, 0); id != 0 {
 		return id, nil
 	}

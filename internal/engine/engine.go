@@ -1,6 +1,7 @@
 // Package engine is what the recipes of one session share: its committer, its
 // watches, its leases' identity, and the goroutines that finish in the
-// background what a caller no longer waits for.
+// background what a caller no longer waits for. Sessions that a host borrows
+// from its callers share committer and streams among each other.
 package engine
 
 import (
@@ -18,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/watch"
 )
 
 // Config sets up an Engine.
@@ -30,6 +32,15 @@ type Config struct {
 	Session context.Context
 	// Gone is called when etcd says that the lease is gone. It must not block.
 	Gone func()
+	// Shared is set when the lease is somebody else's, who keeps it alive.
+	Shared *Shared
+}
+
+// Shared is what engines on the leases of many callers have in common. Whoever
+// makes it closes the committer, after or while the engines close.
+type Shared struct {
+	Committer *commit.Committer
+	Streams   watch.Streams
 }
 
 // An Engine serves the recipes of one session. It is safe for concurrent use.
@@ -41,6 +52,8 @@ type Engine struct {
 	log    *slog.Logger
 	gone   func()
 	sess   context.Context
+	common *Shared // nil for an engine that has all to itself
+	stream *watch.Streams
 	prefix string // of acquisition ids: "<lease>-<nonce>"
 	count  atomic.Uint64
 
@@ -62,15 +75,19 @@ func New(cfg Config) *Engine {
 	var nonce [4]byte
 	_, _ = rand.Read(nonce[:]) // never fails since Go 1.24
 	e := &Engine{
-		Committer: commit.New(commit.Config{KV: cfg.Client, Timeout: min(5*time.Second, cfg.TTL/2)}),
-		client:    cfg.Client,
-		lease:     cfg.Lease,
-		ttl:       cfg.TTL,
-		log:       cfg.Log,
-		gone:      cfg.Gone,
-		sess:      cfg.Session,
-		prefix:    fmt.Sprintf("%016x-%s", uint64(cfg.Lease), hex.EncodeToString(nonce[:])),
-		shared:    make(map[any]any),
+		client: cfg.Client,
+		lease:  cfg.Lease,
+		ttl:    cfg.TTL,
+		log:    cfg.Log,
+		gone:   cfg.Gone,
+		sess:   cfg.Session,
+		prefix: LeasePrefix(cfg.Lease) + hex.EncodeToString(nonce[:]),
+	}
+	if e.common = cfg.Shared; e.common != nil {
+		e.Committer, e.stream = e.common.Committer, &e.common.Streams
+	} else {
+		e.Committer = commit.New(commit.Config{KV: cfg.Client, Timeout: min(5*time.Second, cfg.TTL/2)})
+		e.stream = new(watch.Streams)
 	}
 	e.ctx, e.stop = context.WithCancel(clientv3.WithRequireLeader(context.Background()))
 	return e
@@ -84,6 +101,12 @@ func (e *Engine) Lease() clientv3.LeaseID { return e.lease }
 
 // TTL returns the lease's time to live.
 func (e *Engine) TTL() time.Duration { return e.ttl }
+
+// Borrowed tells that the lease is somebody else's, who keeps it alive.
+func (e *Engine) Borrowed() bool { return e.common != nil }
+
+// Streams are those of the engine's watches.
+func (e *Engine) Streams() *watch.Streams { return e.stream }
 
 // Log returns the session's logger.
 func (e *Engine) Log() *slog.Logger { return e.log }
@@ -108,6 +131,10 @@ func (e *Engine) Session() context.Context { return e.sess }
 // Context ends with the engine. It requires a leader, and all watches of the
 // engine derive from it, so that they share one stream.
 func (e *Engine) Context() context.Context { return e.ctx }
+
+// LeasePrefix begins every id of an acquisition that is on the lease, whichever
+// engine made it.
+func LeasePrefix(id clientv3.LeaseID) string { return fmt.Sprintf("%016x-", uint64(id)) }
 
 // IDPrefix begins every id that NewID returns and no id of any other engine,
 // also of a later one on the same lease.
@@ -158,6 +185,9 @@ func (e *Engine) Shared(key any, first func() any) any {
 	defer e.mu.Unlock()
 	v, ok := e.shared[key]
 	if !ok {
+		if e.shared == nil {
+			e.shared = make(map[any]any)
+		}
 		v = first()
 		e.shared[key] = v
 	}
@@ -194,7 +224,8 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 }
 
 // Close lets calls, background work and what was submitted end until ctx ends,
-// then cuts them short. It returns when all have ended; a second Close also.
+// then cuts them short. It returns when all have ended; a second Close also. A
+// request to a shared committer is not cut short: it ends with its own timeout.
 func (e *Engine) Close(ctx context.Context) {
 	e.mu.Lock()
 	if !e.closing {
@@ -209,13 +240,15 @@ func (e *Engine) Close(ctx context.Context) {
 	case <-e.idle:
 	case <-ctx.Done():
 	}
-	e.Committer.Close(ctx)
+	if e.common == nil {
+		e.Committer.Close(ctx)
+	}
 	e.stop()
 	<-e.idle
 	e.closeShared.Do(func() {
 		e.mu.Lock()
 		shared := e.shared
-		e.shared = make(map[any]any)
+		e.shared = nil
 		e.mu.Unlock()
 		for _, v := range shared { // not under the lock: they have locks of their own
 			if c, ok := v.(interface{ Close() }); ok {

@@ -39,7 +39,7 @@ func For(s *core.Session, recipe string) *Queue {
 		}
 		q := &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
 			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
-			streams: new(watch.Streams)}
+			streams: s.Engine().Streams()}
 		q.common = q.record.common()
 		return q
 	}).(*Queue)
