@@ -17,6 +17,7 @@ import (
 // process, so a file that can be locked is stale.
 type devState struct {
 	PID       int      `json:"pid"`
+	API       []string `json:"api,omitempty"` // of its hosts; a dev without any has none
 	Endpoints []string `json:"endpoints"`
 	DataDir   string   `json:"dataDir"`
 }

@@ -67,8 +67,9 @@ func completeIn(root *cobra.Command, args []string) ([]string, cobra.ShellCompDi
 
 func (a *app) newEtcdctl() *cobra.Command {
 	root := a.newMount("etcdctl", "etcd's own client, etcdctl, as part of conclave")
-	t, targetErr := a.etcdctlTarget()
-	a.etcdctlFlags(root.PersistentFlags(), t.endpoints)
+	t, targetErr := a.etcdTarget()
+	with, _ := a.access(t) // which cannot fail for etcd
+	etcdctlFlags(root.PersistentFlags(), t, with)
 	root.AddGroup(command.NewKVGroup(), command.NewClusterMaintenanceGroup(), command.NewConcurrencyGroup(),
 		command.NewAuthenticationGroup(), command.NewUtilityGroup())
 	root.AddCommand(
@@ -107,19 +108,10 @@ func (a *app) newMount(name, short string) *cobra.Command {
 	return root
 }
 
-// etcdctlTarget is where etcdctl goes without --endpoints and ETCDCTL_ENDPOINTS,
-// which it reads itself. An API cannot serve it.
-func (a *app) etcdctlTarget() (target, error) {
-	if endpoints := list(a.env["CONCLAVE_ENDPOINTS"]); len(endpoints) > 0 {
-		return target{endpoints, "CONCLAVE_ENDPOINTS"}, checkEndpoints("CONCLAVE_ENDPOINTS", endpoints)
-	}
-	return a.defaultTarget()
-}
-
 // etcdctlFlags declares upstream's global flags. Its commands look them up by
 // these names while they run, and end the process if one is missing.
-func (a *app) etcdctlFlags(fs *pflag.FlagSet, endpoints []string) {
-	fs.StringSlice("endpoints", endpoints, "gRPC endpoints")
+func etcdctlFlags(fs *pflag.FlagSet, t target, with access) {
+	fs.StringSlice("endpoints", t.endpoints, "gRPC endpoints")
 	fs.Bool("debug", false, "enable client-side debug logging")
 	fs.StringP("write-out", "w", "simple", "output format: fields, json, protobuf, simple, table")
 	fs.Bool("hex", false, "print byte strings as hex")
@@ -132,9 +124,9 @@ func (a *app) etcdctlFlags(fs *pflag.FlagSet, endpoints []string) {
 	fs.Bool("insecure-transport", true, "connect without TLS")
 	fs.Bool("insecure-discovery", true, "accept SRV records of insecure endpoints")
 	fs.Bool("insecure-skip-tls-verify", false, "do not verify the server's certificate (for tests only)")
-	fs.String("cert", a.env["CONCLAVE_CERT"], "client certificate")
-	fs.String("key", a.env["CONCLAVE_KEY"], "client key")
-	fs.String("cacert", a.env["CONCLAVE_CACERT"], "CA bundle that verifies the server")
+	fs.String("cert", with.cert, "client certificate")
+	fs.String("key", with.key, "client key")
+	fs.String("cacert", with.cacert, "CA bundle that verifies the server")
 	fs.String("auth-jwt-token", "", "JWT for authentication, in place of --user")
 	fs.String("user", "", "username[:password]; without a password it is asked for")
 	fs.String("password", "", "password, if --user has none")

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"unicode"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/lock"
 )
 
@@ -60,6 +62,9 @@ func describe(err error) *Error {
 		return e
 	}
 	e := &Error{Exit: ExitFailed, Code: "unknown", Reason: "failed", Message: oneLine(err), cause: err}
+	if e.fromHost(err) {
+		return e
+	}
 	for _, known := range knownErrors() {
 		if errors.Is(err, known.is) {
 			e.Exit, e.Code, e.Reason, e.Hint = known.exit, known.code, known.reason, known.hint
@@ -77,16 +82,93 @@ type knownError struct {
 	hint         string
 }
 
+const (
+	unknownHint = "look before you repeat it: it may have been done"
+	expiredHint = "renewals did not reach etcd in time: check that it is well"
+)
+
 // knownErrors is in order: what is more telling stands first.
 func knownErrors() []knownError {
 	return []knownError{
 		{core.ErrInvalid, ExitUsage, "invalid_argument", "invalid_argument", ""},
-		{core.ErrUnknownOutcome, ExitUnknown, "unknown", "outcome_unknown", "look before you repeat it: it may have been done"},
+		{core.ErrUnknownOutcome, ExitUnknown, "unknown", "outcome_unknown", unknownHint},
 		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", "everybody who uses the name at one time must give the same --slots"},
 		{lock.ErrLocked, ExitNotAcquired, "aborted", "locked", ""},
-		{core.ErrSessionExpired, ExitNotAcquired, "failed_precondition", "session_expired", "renewals did not reach etcd in time: check that it is well"},
+		{core.ErrSessionExpired, ExitNotAcquired, "failed_precondition", "session_expired", expiredHint},
 		{fs.ErrPermission, ExitFailed, "unknown", "failed", ""},
 	}
+}
+
+// fromHost takes over what a host said, if the error is a host's.
+func (e *Error) fromHost(err error) bool {
+	e2, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	reason := recipe.Reason(err)
+	if !ok || reason == "" {
+		return false
+	}
+	st := e2.GRPCStatus()
+	e.Code, e.Reason, e.Exit = codeName(st.Code()), reason, exitOf(st.Code(), reason)
+	e.Message = oneLine(errors.New(strings.TrimPrefix(st.Message(), reason+": ")))
+	e.Hint = hintFor(reason)
+	return true
+}
+
+// exitOf is the exit code for an error of a host.
+func exitOf(code codes.Code, reason string) int {
+	switch code {
+	case codes.InvalidArgument, codes.OutOfRange:
+		return ExitUsage
+	case codes.NotFound:
+		return ExitNotFound
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return ExitPermission
+	case codes.FailedPrecondition, codes.Aborted, codes.ResourceExhausted, codes.AlreadyExists:
+		return ExitNotAcquired
+	case codes.Unavailable:
+		return ExitUnavailable
+	case codes.DeadlineExceeded:
+		return ExitTimeout
+	}
+	if reason == "outcome_unknown" {
+		return ExitUnknown
+	}
+	return ExitFailed
+}
+
+// hintFor says what to do about a reason where that does not depend on the call.
+func hintFor(reason string) string {
+	switch reason {
+	case "outcome_unknown":
+		return unknownHint
+	case "session_expired":
+		return expiredHint
+	case "no_quorum":
+		return "see what is wrong with: conclave doctor"
+	case "no_space":
+		return "etcd's quota is used up: compact, defragment, then disarm the alarm; see conclave doctor"
+	case "recipe_restarting":
+		return "try again in a moment"
+	case "unauthenticated":
+		return "say who you are: --auth-token, or --cert and --key"
+	case "not_permitted":
+		return "ask for the permission, or use another identity"
+	}
+	return ""
+}
+
+// codeName is a code as the API spells it: failed_precondition.
+func codeName(c codes.Code) string {
+	var b strings.Builder
+	for i, r := range c.String() {
+		if unicode.IsUpper(r) && i > 0 && c != codes.OK {
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
 }
 
 func (e *Error) fromStatus(err error) {

@@ -15,15 +15,12 @@ import (
 
 	"github.com/conclavehq/conclave/cmd/conclave/internal/supervise"
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/keyspace"
 	"github.com/conclavehq/conclave/lock"
 )
 
-// opening bounds how long a session may take to open: etcd itself answers within
-// seven seconds that it has no leader.
-const opening = 10 * time.Second
-
-// How long letting go may take when etcd does not answer: of a place in line, which
+// How long letting go may take when nobody answers: of a place in line, which
 // nobody waits behind for longer than the TTL, and of a name.
 const (
 	leaving   = 2 * time.Second
@@ -34,22 +31,14 @@ const (
 const maxForcedGrace = 10 * time.Second
 
 var (
-	errWaited   = errors.New("held by others")
-	errTimedOut = errors.New("timed out")
-	errNoAnswer = errors.New("etcd does not answer")
+	errWaited = errors.New("held by others")
+	errLeft   = errors.New("nobody answers")
 )
 
 // A signalError says which signal ended the wait.
 type signalError struct{ sig syscall.Signal }
 
 func (e signalError) Error() string { return "signal: " + e.sig.String() }
-
-// An owned name, of whatever kind.
-type owned struct {
-	context context.Context
-	token   core.Token
-	release func() error
-}
 
 // lockRun runs argv under the lock.
 func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockRequest) error {
@@ -59,12 +48,12 @@ func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockReq
 	if err := keyspace.CheckName("name", name); err != nil {
 		return usage("invalid_name", "", "%s", err)
 	}
-	if err := keyspace.CheckNamespace("namespace", a.namespace()); err != nil {
-		return usage("invalid_namespace", "", "%s", err)
-	}
 	t, err := a.target()
 	if err != nil {
 		return err
+	}
+	if err := keyspace.CheckNamespace("namespace", a.namespace(t)); err != nil {
+		return usage("invalid_namespace", "", "%s", err)
 	}
 	cfg, err := a.commandConfig(argv)
 	if err != nil {
@@ -125,79 +114,37 @@ func (a *app) acquiring(ctx context.Context, signals chan os.Signal) (acquiring 
 
 // acquire opens a session and waits for the name. The session is returned, to be
 // closed, also if the name was not acquired.
-func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest) (*core.Session, *owned, error) {
-	c, err := a.dial(ctx, t)
+func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest) (session, *owned, error) {
+	s, err := a.openSession(ctx, t, r.ttl.value)
 	if err != nil {
 		return nil, nil, whyNot(ctx, err, name)
 	}
-	open, cancel := context.WithTimeout(ctx, opening)
-	defer cancel()
-	s, err := core.NewSession(open, c, core.WithTTL(r.ttl.value), core.WithNamespace(a.namespace()))
-	if err != nil {
-		if open.Err() != nil && ctx.Err() == nil {
-			err = unavailable(t, err)
-		}
-		return nil, nil, errors.Join(whyNot(ctx, err, name), c.Close())
-	}
-	o, err := r.lock(ctx, s, name)
+	o, err := s.lock(ctx, name, r.lockFlags)
 	if err != nil {
 		return s, nil, whyNot(ctx, err, name)
 	}
 	return s, o, nil
 }
 
-// lock acquires name in the mode that the flags say.
-func (f lockFlags) lock(ctx context.Context, s *core.Session, name string) (*owned, error) {
+// waiting bounds the waiting by --wait, and a little more.
+func (f lockFlags) waiting(ctx context.Context, more time.Duration) (context.Context, context.CancelFunc) {
 	if f.wait.set && !f.tries() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.wait.value, errWaited)
-		defer cancel()
+		return context.WithTimeoutCause(ctx, f.wait.value+more, errWaited)
 	}
-	o, err := f.kind(s, name)(ctx)
-	if err != nil && errors.Is(context.Cause(ctx), errWaited) {
-		err = fmt.Errorf("lock %q: still not free after --wait %s: %w", name, short(f.wait.value), errWaited)
+	return context.WithCancel(ctx)
+}
+
+// notAcquired says that --wait has elapsed, if that is why.
+func (f lockFlags) notAcquired(waiting context.Context, name string, err error) error {
+	elapsed := errors.Is(context.Cause(waiting), errWaited) || (f.wait.set && !f.tries() && recipe.Reason(err) == "locked")
+	if err == nil || !elapsed {
+		return err
 	}
-	return o, err
+	return fmt.Errorf("lock %q: still not free after --wait %s: %w", name, short(f.wait.value), errWaited)
 }
 
 // forcedGrace is what a forced release by an operator leaves the command.
 func (f lockFlags) forcedGrace() time.Duration { return min(f.grace.value, maxForcedGrace) }
-
-// kind returns how to acquire the name: waiting or trying; alone, shared or one of several.
-func (f lockFlags) kind(s *core.Session, name string) func(context.Context) (*owned, error) {
-	opts := []lock.Option{lock.WithPurpose(f.purpose), lock.WithGrace(f.forcedGrace())}
-	if f.slots > 0 {
-		sem := lock.NewSemaphore(s, name, f.slots, opts...)
-		acquire := sem.Acquire
-		if f.tries() {
-			acquire = sem.TryAcquire
-		}
-		return func(ctx context.Context) (*owned, error) {
-			p, err := acquire(ctx, 1)
-			if err != nil {
-				return nil, err
-			}
-			return &owned{p.Context(), p.Token(), p.Release}, nil
-		}
-	}
-	m := lock.NewRWMutex(s, name, opts...)
-	acquire := m.Lock
-	switch {
-	case f.shared && f.tries():
-		acquire = m.TryRLock
-	case f.shared:
-		acquire = m.RLock
-	case f.tries():
-		acquire = m.TryLock
-	}
-	return func(ctx context.Context) (*owned, error) {
-		h, err := acquire(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return &owned{h.Context(), h.Token(), h.Unlock}, nil
-	}
-}
 
 // whyNot says why the name was not acquired.
 func whyNot(ctx context.Context, err error, name string) error {
@@ -208,21 +155,28 @@ func whyNot(ctx context.Context, err error, name string) error {
 	case errors.Is(context.Cause(ctx), errTimedOut):
 		return &Error{Exit: ExitTimeout, Code: "deadline_exceeded", Reason: "timeout", cause: err,
 			Message: fmt.Sprintf("lock %q: not acquired before --timeout", name)}
-	case errors.Is(err, errWaited), errors.Is(err, lock.ErrLocked):
+	case errors.Is(err, errWaited), errors.Is(err, lock.ErrLocked), recipe.Reason(err) == "locked":
 		return &Error{Exit: ExitNotAcquired, Code: "aborted", Reason: "locked", cause: err,
-			Message: oneLine(err), Hint: "wait longer with --wait, or without it as long as it takes"}
+			Message: lockedMessage(err), Hint: "wait longer with --wait, or without it as long as it takes"}
 	case ctx.Err() != nil:
 		return &Error{Exit: ExitFailed, Code: "canceled", Reason: "canceled", Message: oneLine(err), cause: err}
 	}
 	return err
 }
 
+func lockedMessage(err error) string {
+	if errors.Is(err, errWaited) {
+		return oneLine(err)
+	}
+	return describe(err).Message
+}
+
 // runUnder runs the command and lets the name go.
-func (a *app) runUnder(cfg *supervise.Config, s *core.Session, o *owned, name string, r lockRequest) error {
+func (a *app) runUnder(cfg *supervise.Config, s session, o *owned, name string, r lockRequest) error {
 	cfg.Env = append(withoutOwn(a.environ),
 		"CONCLAVE_NAME="+name,
 		"CONCLAVE_TOKEN="+strconv.FormatInt(int64(o.token), 10),
-		"CONCLAVE_SESSION="+strconv.FormatInt(int64(s.Lease()), 16),
+		"CONCLAVE_SESSION="+s.ID(),
 		"CONCLAVE_OWNER="+s.Owner())
 	cfg.Lost = o.context
 	cfg.Remaining = func() time.Duration {
@@ -251,14 +205,14 @@ func (a *app) runUnder(cfg *supervise.Config, s *core.Session, o *owned, name st
 // letGo releases the name, if there is one, and closes the session. It gives up, and leaves the rest
 // to the lease's end, when etcd does not answer for a while or the user does not
 // want to wait: the release itself would go on for a TTL, which may be an hour.
-func letGo(s *core.Session, o *owned, atMost time.Duration, signals <-chan os.Signal) error {
+func letGo(s session, o *owned, atMost time.Duration, signals <-chan os.Signal) error {
 	done := make(chan error, 1)
 	go func() {
 		var err error
 		if o != nil {
 			err = o.release()
 		}
-		closeSession(s)
+		s.close()
 		done <- err
 	}()
 	giveUp := time.NewTimer(atMost)
@@ -268,20 +222,13 @@ func letGo(s *core.Session, o *owned, atMost time.Duration, signals <-chan os.Si
 		case err := <-done:
 			return err
 		case <-giveUp.C:
-			return errNoAnswer
+			return errLeft
 		case sig := <-signals:
 			if s, ok := sig.(syscall.Signal); ok && !isUserSignal(s) {
-				return errNoAnswer
+				return errLeft
 			}
 		}
 	}
-}
-
-// closeSession lets go of everything that is left of a session, and of its client.
-func closeSession(s *core.Session) {
-	// What could not be told to etcd ends with the lease.
-	_ = s.Close()
-	_ = s.Client().Close()
 }
 
 func (a *app) result(res supervise.Result, err, released error, name string) error {

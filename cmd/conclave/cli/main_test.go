@@ -59,6 +59,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".cache"))
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, ".config"))
 			env.Setenv("GORACE", os.Getenv("GORACE"))
 			// A busy machine may take long to check a password.
 			env.Setenv("ETCDCTL_DIAL_TIMEOUT", "60s")

@@ -37,6 +37,15 @@ func (a *app) print(doc any, rows [][]string) error {
 	return table(a.stdout, rows)
 }
 
+// printList writes a list: docs as JSON or YAML, rows as a table, which has a
+// header on a terminal and none where a program reads it.
+func (a *app) printList(docs any, header []string, rows [][]string) error {
+	if isTerminal(a.stdout) && len(rows) > 0 {
+		rows = append([][]string{header}, rows...)
+	}
+	return a.print(docs, rows)
+}
+
 // table aligns columns on a terminal and separates them by one tab elsewhere.
 func table(w io.Writer, rows [][]string) error {
 	if !isTerminal(w) {

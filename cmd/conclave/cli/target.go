@@ -1,35 +1,41 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
-	"time"
-
-	"go.etcd.io/etcd/client/pkg/v3/transport"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 )
 
 const (
 	defaultEndpoint = "http://127.0.0.1:2379"
-
-	dialTimeout      = 5 * time.Second
-	keepAlive        = 10 * time.Second
-	keepAliveTimeout = 3 * time.Second
+	defaultAPI      = "http://127.0.0.1:2378"
 )
 
-// A target says which etcd to use, and how the user chose it.
+// A target says whom to ask and how the user chose it: hosts by their API, or
+// etcd itself. One of the two lists is empty.
 type target struct {
+	api       []string
 	endpoints []string
 	from      string
+	context   *contextFile // the one that named it, if one did
 }
 
-// target finds the etcd to use: flag, then environment, then a running
-// `conclave dev`, then the default address.
+// direct reports whether the target is etcd itself, with no host between.
+func (t target) direct() bool { return len(t.api) == 0 }
+
+func (t target) addresses() string {
+	if t.direct() {
+		return strings.Join(t.endpoints, ", ")
+	}
+	return strings.Join(t.api, ", ")
+}
+
+// target finds whom to ask: flag, then environment, then context, then a running
+// `conclave dev`, then the default address of a host.
 func (a *app) target() (target, error) {
 	for _, source := range []struct {
 		api, endpoints     []string
@@ -42,17 +48,28 @@ func (a *app) target() (target, error) {
 		case len(source.api) > 0 && len(source.endpoints) > 0:
 			return target{}, usage("invalid_target", "give one of the two", "%s and %s are both given", source.apiName, source.etcdsName)
 		case len(source.api) > 0:
-			return target{}, usage("invalid_api", "use --endpoints or CONCLAVE_ENDPOINTS",
-				"%s: this build has no host API, it reaches etcd directly", source.apiName)
+			return target{api: source.api, from: source.apiName}, checkAPI(source.apiName, source.api)
 		case len(source.endpoints) > 0:
-			return target{source.endpoints, source.etcdsName}, checkEndpoints(source.etcdsName, source.endpoints)
+			return a.tokenless(target{endpoints: source.endpoints, from: source.etcdsName}, checkEndpoints(source.etcdsName, source.endpoints))
 		}
 	}
-	if a.flags.authToken != "" {
-		return target{}, usage("invalid_auth-token", "use --cert and --key with --endpoints",
-			"--auth-token is for a host API, and this build has none")
+	c, err := a.currentContext()
+	if err != nil {
+		return target{}, err
+	}
+	if c != nil {
+		t := target{api: c.API, endpoints: c.Endpoints, from: "context " + c.name, context: c}
+		return a.tokenless(t, nil)
 	}
 	return a.defaultTarget()
+}
+
+// tokenless refuses a token that the target could not use.
+func (a *app) tokenless(t target, err error) (target, error) {
+	if err == nil && t.direct() && a.flags.authToken != "" {
+		err = usage("invalid_auth-token", "use --cert and --key with --endpoints", "--auth-token is for a host API, and %s names etcd", t.from)
+	}
+	return t, err
 }
 
 // defaultTarget is what to use when nothing was said.
@@ -60,16 +77,48 @@ func (a *app) defaultTarget() (target, error) {
 	running := a.runningDevs()
 	switch len(running) {
 	case 0:
-		return target{[]string{defaultEndpoint}, "the default"}, nil
+		return target{api: []string{defaultAPI}, from: "the default"}, nil
 	case 1:
-		return target{running[0].Endpoints, "conclave dev"}, nil
+		if len(running[0].API) > 0 {
+			return target{api: running[0].API, from: "conclave dev"}, nil
+		}
+		return target{endpoints: running[0].Endpoints, from: "conclave dev"}, nil
 	}
 	var all []string
 	for _, dev := range running {
-		all = append(all, dev.Endpoints...)
+		if len(dev.API) > 0 {
+			all = append(all, "--api "+strings.Join(dev.API, ","))
+		} else {
+			all = append(all, "--endpoints "+strings.Join(dev.Endpoints, ","))
+		}
 	}
-	return target{}, usage("invalid_target", "choose one with --endpoints: "+strings.Join(all, ", "),
+	return target{}, usage("invalid_target", "choose one: "+strings.Join(all, ", or "),
 		"%d conclave dev are running, and none was chosen", len(running))
+}
+
+// etcdTarget is where etcd's own tools go when nothing names an etcd for them
+// alone. An API cannot serve them.
+func (a *app) etcdTarget() (target, error) {
+	if endpoints := list(a.env["CONCLAVE_ENDPOINTS"]); len(endpoints) > 0 {
+		return target{endpoints: endpoints, from: "CONCLAVE_ENDPOINTS"}, checkEndpoints("CONCLAVE_ENDPOINTS", endpoints)
+	}
+	c, err := a.currentContext()
+	switch {
+	case err != nil:
+		return target{}, err
+	case c != nil && len(c.Endpoints) > 0:
+		return target{endpoints: c.Endpoints, from: "context " + c.name, context: c}, nil
+	case c != nil:
+		return target{}, usage("invalid_target", "name etcd with --endpoints", "context %s names a host API, and this needs etcd itself", c.name)
+	}
+	running := a.runningDevs()
+	if len(running) == 0 {
+		return target{endpoints: []string{defaultEndpoint}, from: "the default"}, nil
+	}
+	if len(running) == 1 {
+		return target{endpoints: running[0].Endpoints, from: "conclave dev"}, nil
+	}
+	return a.defaultTarget() // which refuses to choose
 }
 
 func list(s string) []string {
@@ -91,11 +140,23 @@ func checkEndpoints(name string, endpoints []string) error {
 	return nil
 }
 
+func checkAPI(name string, urls []string) error {
+	for _, u := range urls {
+		if path, ok := strings.CutPrefix(u, "unix://"); ok && filepath.IsAbs(path) {
+			continue
+		}
+		if _, err := address(u); err != nil {
+			return usage("invalid_api", "such as http://127.0.0.1:2378", "%s: %q is not http://host:port, https://host:port or unix:///path", name, u)
+		}
+	}
+	return nil
+}
+
 // address returns the host:port of an endpoint.
 func address(endpoint string) (string, error) {
 	if strings.Contains(endpoint, "://") {
 		u, err := url.Parse(endpoint)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") {
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" {
 			return "", fmt.Errorf("endpoint %q", endpoint)
 		}
 		endpoint = u.Host
@@ -118,81 +179,44 @@ func (a *app) setting(flag, env, fallback string) string {
 	return fallback
 }
 
-func (a *app) namespace() string {
-	return a.setting(a.flags.namespace, "CONCLAVE_NAMESPACE", "default")
+// namespace returns the namespace of all names. A context's counts only where
+// the context also named the target: it is one bundle.
+func (a *app) namespace(t target) string {
+	fallback := "default"
+	if t.context != nil && t.context.Namespace != "" {
+		fallback = t.context.Namespace
+	}
+	return a.setting(a.flags.namespace, "CONCLAVE_NAMESPACE", fallback)
 }
 
-// dial returns a client for the target after it has answered a connection.
-func (a *app) dial(ctx context.Context, t target) (*clientv3.Client, error) {
-	cfg := clientv3.Config{
-		Endpoints: t.endpoints, DialTimeout: dialTimeout,
-		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
-		Logger: zap.NewNop(),
+// access is what a target may demand of a caller. Each is a file's path, but token.
+type access struct{ cacert, cert, key, token string }
+
+// access returns the user's certificates and token. Those of a context are for
+// the target that it names, and are never sent to another one.
+func (a *app) access(t target) (access, error) {
+	var c contextFile
+	if t.context != nil {
+		c = *t.context
 	}
-	info := transport.TLSInfo{
-		TrustedCAFile: a.setting(a.flags.cacert, "CONCLAVE_CACERT", ""),
-		CertFile:      a.setting(a.flags.cert, "CONCLAVE_CERT", ""),
-		KeyFile:       a.setting(a.flags.key, "CONCLAVE_KEY", ""),
+	out := access{
+		cacert: a.setting(a.flags.cacert, "CONCLAVE_CACERT", c.CACert),
+		cert:   a.setting(a.flags.cert, "CONCLAVE_CERT", c.Cert),
+		key:    a.setting(a.flags.key, "CONCLAVE_KEY", c.Key),
 	}
-	if info.TrustedCAFile != "" || info.CertFile != "" || info.KeyFile != "" {
-		tls, err := info.ClientConfig()
+	if t.direct() {
+		return out, nil
+	}
+	out.token = a.setting(a.flags.authToken, "CONCLAVE_AUTH_TOKEN", "")
+	if out.token == "" && c.TokenFile != "" {
+		b, err := os.ReadFile(c.TokenFile)
 		if err != nil {
-			return nil, usage("invalid_tls", "check --cacert, --cert and --key", "TLS: %v", err)
+			return out, usage("invalid_auth-token", "mend the file, or give --auth-token", "context %s: its token file cannot be read: %v", c.name, err)
 		}
-		cfg.TLS = tls
+		out.token = strings.TrimSpace(string(b))
 	}
-	if err := reach(ctx, t); err != nil {
-		return nil, err
+	if strings.ContainsFunc(out.token, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return out, usage("invalid_auth-token", "", "the token for the host API has characters that a header cannot carry")
 	}
-	c, err := clientv3.New(cfg)
-	if err != nil {
-		return nil, unavailable(t, err)
-	}
-	return c, nil
-}
-
-// reach opens a bare connection to find out at once that nobody listens: gRPC
-// would go on trying.
-func reach(ctx context.Context, t target) error {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	results := make(chan error, len(t.endpoints))
-	for _, e := range t.endpoints {
-		go func() {
-			addr, err := address(e)
-			if err == nil {
-				var conn net.Conn
-				if conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr); err == nil {
-					err = conn.Close()
-				}
-			}
-			results <- err
-		}()
-	}
-	var last error
-	reached := false
-	for range t.endpoints {
-		if err := <-results; err == nil {
-			reached = true
-			cancel()
-		} else if last == nil {
-			last = err
-		}
-	}
-	if reached {
-		return nil
-	}
-	return unavailable(t, last)
-}
-
-func unavailable(t target, err error) *Error {
-	hint := "start one with: conclave dev; or name one with --endpoints"
-	if t.from == "--endpoints" || t.from == "CONCLAVE_ENDPOINTS" {
-		hint = "check " + t.from + ", and that etcd runs there"
-	}
-	message := fmt.Sprintf("no etcd at %s: %s", strings.Join(t.endpoints, ", "), oneLine(err))
-	if errors.Is(err, context.DeadlineExceeded) {
-		message = fmt.Sprintf("etcd at %s does not answer", strings.Join(t.endpoints, ", "))
-	}
-	return &Error{Exit: ExitUnavailable, Code: "unavailable", Reason: "no_quorum", Hint: hint, Message: message, cause: err}
+	return out, nil
 }

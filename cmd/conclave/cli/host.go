@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/conclavehq/conclave/cmd/conclave/internal/remote"
+)
+
+// answering bounds a call that waits for nothing but an answer, when the user did
+// not say --timeout. A forced release takes the holder's grace, of 10 s at most.
+const answering = 30 * time.Second
+
+var (
+	errTimedOut = errors.New("timed out")
+	errNoAnswer = errors.New("no answer")
+)
+
+// host returns a client of the target's hosts.
+func (a *app) host(t target) (*remote.Client, error) {
+	with, err := a.access(t)
+	if err != nil {
+		return nil, err
+	}
+	c, err := remote.New(remote.Config{URLs: t.api, CACert: with.cacert, Cert: with.cert, Key: with.key, Token: with.token})
+	if errors.Is(err, remote.ErrTLS) {
+		return nil, usage("invalid_tls", "check --cacert, --cert and --key", "%v", err)
+	}
+	return c, err
+}
+
+// bounded ends what a command asks of the cluster: after --timeout, or after the
+// default, if it has one.
+func (a *app) bounded(ctx context.Context, otherwise time.Duration) (context.Context, context.CancelFunc) {
+	switch {
+	case a.flags.timeout.set:
+		return context.WithTimeoutCause(ctx, a.flags.timeout.value, errTimedOut)
+	case otherwise > 0:
+		return context.WithTimeoutCause(ctx, otherwise, errNoAnswer)
+	}
+	return context.WithCancel(ctx)
+}
+
+// explain says why a call that ctx bounds failed.
+func explain(ctx context.Context, t target, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := asError(err); ok {
+		return err
+	}
+	if e := describe(err); e.Exit == ExitUnknown {
+		return e
+	}
+	unreachable, ok := errors.AsType[*remote.UnreachableError](err)
+	switch {
+	case errors.Is(context.Cause(ctx), errTimedOut):
+		return &Error{Exit: ExitTimeout, Code: codeName(codes.DeadlineExceeded), Reason: "timeout", cause: err,
+			Message: "not done before --timeout"}
+	case errors.Is(context.Cause(ctx), errNoAnswer):
+		return unavailable(t, fmt.Errorf("%w: %w", context.DeadlineExceeded, err))
+	case ok:
+		e := unavailable(t, unreachable.Err)
+		e.Reason = "no_host"
+		return e
+	}
+	return err
+}
