@@ -67,3 +67,11 @@ type Env struct {
 func NewEnv(instance string, c *clientv3.Client, config proto.Message, log *slog.Logger) Env {
 	return Env{Instance: instance, Client: c, Config: config, Log: log, lender: core.NewLender(c)}
 }
+
+// Close ends the sessions that [Session] made, for whoever made the Env; what
+// they own stands in etcd. It is called after the instance was closed.
+func (e Env) Close() {
+	if e.lender != nil {
+		e.lender.Close()
+	}
+}
