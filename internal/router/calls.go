@@ -1,0 +1,73 @@
+package router
+
+import (
+	"context"
+	"sync"
+)
+
+// A register knows the calls in flight, so that they can be ended.
+type register struct {
+	mu    sync.Mutex
+	all   map[*call]struct{}
+	cause error         // why it is closed
+	idle  chan struct{} // closed when it is closed and empty
+}
+
+// add registers a call and gives it a context that the register can end. It
+// returns the reason if no more calls are taken.
+func (g *register) add(c *call) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cause != nil {
+		return g.cause
+	}
+	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
+	c.done = c.ctx.Done()
+	g.all[c] = struct{}{}
+	return nil
+}
+
+func (g *register) remove(c *call) {
+	c.cancel(context.Canceled)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.all, c)
+	g.settle()
+}
+
+// close refuses further calls and ends those that there are. The channel is
+// closed when none is left.
+func (g *register) close(cause error) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cause == nil {
+		g.cause = cause
+		for c := range g.all {
+			c.cancel(cause)
+		}
+		g.settle()
+	}
+	return g.idle
+}
+
+func (g *register) settle() {
+	if g.cause == nil || len(g.all) > 0 {
+		return
+	}
+	select {
+	case <-g.idle:
+	default:
+		close(g.idle)
+	}
+}
+
+// end ends the calls of one set of services.
+func (g *register) end(s *set, cause error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for c := range g.all {
+		if c.set.Load() == s {
+			c.cancel(cause)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package router
+
+import (
+	"context"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// metaIdentity names the caller to the recipe. core/recipe has the same name.
+const metaIdentity = "conclave-identity"
+
+// inbound returns, as a copy, the metadata that a recipe may see of what a caller
+// sent. Away go what belongs to the transport, what only the host says
+// (conclave-*), and the caller's credentials, which are for the host alone.
+func inbound(ctx context.Context) metadata.MD {
+	md, ok := metadata.FromIncomingContext(ctx)
+	if !ok {
+		return metadata.MD{}
+	}
+	for k := range md {
+		if hiddenInbound(k) {
+			delete(md, k)
+		}
+	}
+	return md
+}
+
+func hiddenInbound(k string) bool {
+	switch k {
+	case "content-type", "user-agent", "te", "authorization", "proxy-authorization", "cookie":
+		return true
+	case "grpc-trace-bin", "grpc-tags-bin":
+		return false
+	}
+	return strings.HasPrefix(k, ":") || strings.HasPrefix(k, "conclave-") || strings.HasPrefix(k, "grpc-")
+}
+
+// outbound returns the metadata that a caller may see of what a service sent. The
+// status has a way of its own: its details came as an ordinary trailer from the
+// connection of a plugin.
+func outbound(md metadata.MD) metadata.MD {
+	hidden := 0
+	for k := range md {
+		if hiddenOutbound(k) {
+			hidden++
+		}
+	}
+	if hidden == 0 {
+		return md
+	}
+	out := make(metadata.MD, len(md))
+	for k, v := range md {
+		if !hiddenOutbound(k) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func hiddenOutbound(k string) bool {
+	switch k = strings.ToLower(k); k {
+	case "content-type", "connection", "transfer-encoding", "content-length", "set-cookie":
+		return true
+	}
+	return strings.HasPrefix(k, ":") || strings.HasPrefix(k, "conclave-") ||
+		strings.HasPrefix(k, "grpc-") && k != "grpc-trace-bin" && k != "grpc-tags-bin"
+}
+
+// setMetadata makes md what the service finds as the caller's metadata.
+func (c *call) setMetadata(md metadata.MD) { c.ctx = metadata.NewIncomingContext(c.ctx, md) }
+
+// transport returns the call's context with a transport stream that lets through
+// only what the caller may see: unary services write their headers there.
+func (c *call) transport() context.Context {
+	if s := grpc.ServerTransportStreamFromContext(c.ctx); s != nil {
+		return grpc.NewContextWithServerTransportStream(c.ctx, filtered{s})
+	}
+	return c.ctx
+}
+
+type filtered struct{ grpc.ServerTransportStream }
+
+func (f filtered) SetHeader(md metadata.MD) error {
+	return f.ServerTransportStream.SetHeader(outbound(md))
+}
+
+func (f filtered) SendHeader(md metadata.MD) error {
+	return f.ServerTransportStream.SendHeader(outbound(md))
+}
+
+func (f filtered) SetTrailer(md metadata.MD) error {
+	return f.ServerTransportStream.SetTrailer(outbound(md))
+}
