@@ -30,6 +30,7 @@ type acquisition struct {
 
 	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
 	entered   bool // its tickets are in line
+	fullEnter bool // etcd refused the brief one
 	full      bool // etcd is out of space and takes no void record
 
 	start chan handed // what a local predecessor passes on

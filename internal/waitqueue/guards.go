@@ -62,6 +62,11 @@ func unmodifiedValue(key, value string) clientv3.Cmp {
 	return clientv3.Compare(clientv3.Value(key), "=", value)
 }
 
+// notValue holds when key has another value. It does not hold if there is no key.
+func notValue(key, value string) clientv3.Cmp {
+	return clientv3.Compare(clientv3.Value(key), "!=", value)
+}
+
 // noneNewer holds when nothing in s was written after rev.
 func noneNewer(s span, rev int64) clientv3.Cmp {
 	return compare(s.from, s.end, pb.Compare_LESS, modified(rev+1))
@@ -75,8 +80,8 @@ func get(s span, opts ...clientv3.OpOption) clientv3.Op {
 }
 
 // first reads the n oldest keys of s.
-func first(s span, n int64) clientv3.Op {
-	return get(s, clientv3.WithLimit(n), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+func first(s span, n int64, opts ...clientv3.OpOption) clientv3.Op {
+	return get(s, append(opts, clientv3.WithLimit(n), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))...)
 }
 
 func nested(cmps []clientv3.Cmp, then, otherwise []clientv3.Op) clientv3.Op {

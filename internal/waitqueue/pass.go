@@ -38,17 +38,29 @@ type pass struct {
 	bare   bool // without a put: etcd is out of space, and takes deletes only
 
 	attempts int
-	flat     bool  // the request under way is the common one
-	unsure   bool  // an earlier request has an unknown outcome
-	freed    bool  // nobody else waited: next owns at rev
-	handed   bool  // somebody else was served: next's ticket was put at rev
-	rev      int64 // of the request that did it
+	brief    brevity // of the request under way
+	refused  bool    // a brief one that was to free the name
+	unsure   bool    // an earlier request has an unknown outcome
+	freed    bool    // nobody else waited: next owns at rev
+	handed   bool    // somebody else was served: next's ticket was put at rev
+	rev      int64   // of the request that did it
 	begun    time.Time
 	pause    time.Duration
 	err      error
 	late     chan error // says once that the outcome is unknown for a TTL
 	finished chan struct{}
 }
+
+// A brevity says how much of the full request is sent. A brief request does what
+// the full one would do in the same state, or nothing; after a refusal the full
+// one follows.
+type brevity int
+
+const (
+	full    brevity = iota
+	freeing         // nobody waits: the row "none left" alone
+	handing         // the first hint stands: its row alone
+)
 
 // A passPart is the pass of one name.
 type passPart struct {
@@ -75,12 +87,28 @@ func (t *tenure) startPass(owner *Owned) *pass {
 		p.conclude(t.a.req.Lost(t.a.q.ended()))
 		return p
 	}
-	if t.a.req.Deferred {
+	switch {
+	case p.wantsHints() && t.a.req.Deferred:
+		t.a.q.e.Go(func(ctx context.Context) {
+			p.parts[0].readOldest(ctx, t.a.q.e)
+			p.submit()
+		})
+	case p.wantsHints():
+		p.parts[0].readOldest(t.a.q.e.Context(), t.a.q.e)
+		p.runHere()
+	case t.a.req.Deferred:
 		p.submit()
-	} else {
+	default:
 		p.runHere()
 	}
 	return p
+}
+
+// wantsHints tells whether it is likely that somebody waits, and known of nobody.
+// To read the oldest tickets first costs less than a request that etcd agrees on,
+// writes to disk and then refuses.
+func (p *pass) wantsHints() bool {
+	return p.t.inLine && p.t.a.req.Mode == Exclusive && len(p.t.hints) == 0
 }
 
 func (t *tenure) newPass(owner *Owned) *pass {
@@ -233,8 +261,13 @@ func (p *pass) succession(l *line) {
 
 // read reads the reply of a request, and reports whether nothing is left to do.
 func (p *pass) read(r commit.Result) bool {
-	if p.flat {
+	switch p.brief {
+	case freeing:
 		return p.readRelease(r)
+	case handing:
+		p.handed = r.Succeeded
+		p.parts[0].p.n.setCrowded(true)
+		return r.Succeeded
 	}
 	at := len(p.setOps())
 	all := true

@@ -124,6 +124,30 @@ func (a *acquisition) enterTxn() commit.Txn {
 	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
 }
 
+// queues tells whether a brief Enter may do, which only puts the ticket: the name
+// is likely to be owned, and no request of a is under way that could take it.
+func (a *acquisition) queues() bool {
+	return a.req.Mode == Exclusive && a.shadow == 0 && !a.uncertain && !a.fullEnter && a.parts[0].n.isCrowded()
+}
+
+// queueTxn is Enter for a name that somebody else owns: in that state it does
+// what enterTxn does, in any other nothing. The comparison of a value fails for
+// a key that is missing, so that one tells that there is another's grant.
+func (a *acquisition) queueTxn() commit.Txn {
+	p := &a.parts[0]
+	cmps := []clientv3.Cmp{absent(p.n.void(a.id)), notValue(p.own, a.rec), absent(p.ticket), absent(p.n.limit())}
+	return a.txn(cmps, []clientv3.Op{a.putTicket(p)}, nil)
+}
+
+// readQueued reads the reply of queueTxn, and reports whether a is in line.
+func (a *acquisition) readQueued(r commit.Result) bool {
+	a.fullEnter = !r.Succeeded
+	if r.Succeeded {
+		a.parts[0].create, a.entered = r.Revision, true
+	}
+	return r.Succeeded
+}
+
 // bareSet holds when below none of a set's names there is anything but void
 // records. With the exact comparisons thirty names would be too many operations
 // for one Enter; a set that is in line for no better reason looks, and claims.

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/engine"
 )
 
 // levels is how many hints one request tries in turn; more would only cost
@@ -33,8 +34,13 @@ type level struct {
 // that a release that was queued still finds who came meanwhile.
 func (p *pass) build() commit.Txn {
 	p.choose()
-	if p.plainRelease() {
+	p.brief = p.brevity()
+	p.attempts++
+	switch p.brief {
+	case freeing:
 		return p.releaseTxn()
+	case handing:
+		return p.handoverTxn()
 	}
 	if len(p.parts) == 1 {
 		cmps, then, otherwise := p.passOps(&p.parts[0])
@@ -49,17 +55,33 @@ func (p *pass) build() commit.Txn {
 	return p.t.a.txn(nil, ops, nil)
 }
 
-// plainRelease tells whether the pass is the common one: of an owner that
-// waited in no line and knows nobody who waits.
-func (p *pass) plainRelease() bool {
-	a := p.t.a
-	p.flat = a.req.Mode == Exclusive && !p.t.inLine && !a.uncertain && a.shadow == 0 && p.force == nil &&
-		p.attempts == 0 && !p.parts[0].p.n.isCrowded() && (p.next == nil || p.next.shadow == 0)
-	p.attempts++
-	return p.flat
+// brevity tells how much has to be sent: little, as a rule, of an exclusive
+// owner's first request. One who waited in no line and knows nobody who waits
+// frees the name; one who knows that a writer is next hands over to it.
+func (p *pass) brevity() brevity {
+	a, part := p.t.a, &p.parts[0]
+	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare {
+		return full
+	}
+	part.open(1)
+	switch {
+	case len(part.hints) > 0 && part.hints[0].Mode == Exclusive:
+		return handing
+	case !p.t.inLine && !a.uncertain && a.shadow == 0 && !part.p.n.isCrowded() && (p.next == nil || p.next.shadow == 0):
+		return freeing
+	}
+	return full
 }
 
-// releaseTxn is the common pass. If somebody waits it does nothing.
+// handoverTxn is the pass to the first hint. If that is not the first in line
+// any more it does nothing.
+func (p *pass) handoverTxn() commit.Txn {
+	part := &p.parts[0]
+	l, _ := p.levelFor(part, part.hints)
+	return p.t.a.txn(append([]clientv3.Cmp{unmodified(part.p.own, part.rev)}, l.cmps...), l.ops, nil)
+}
+
+// releaseTxn is the pass of a name for which nobody waits. If somebody waits it does nothing.
 func (p *pass) releaseTxn() commit.Txn {
 	n := p.parts[0].p.n
 	then := clientv3.OpDelete(n.grant())
@@ -149,7 +171,7 @@ func around(s span, key string) (before, after span) {
 // plan decides how to let a name go, by what is known of its line.
 func (p *pass) plan(part *passPart) []level {
 	part.plan = nil
-	part.open()
+	part.open(levels)
 	for i := 0; i < len(part.hints) && i < levels; i++ {
 		l, last := p.levelFor(part, part.hints[i:])
 		part.plan = append(part.plan, l)
@@ -160,16 +182,19 @@ func (p *pass) plan(part *passPart) []level {
 	return part.plan
 }
 
-// open looks into as many hints as a request can use: one for each level, or,
-// when the first in line can share, all.
-func (part *passPart) open() {
-	n := min(levels, len(part.more))
-	if len(part.hints) == 0 && n > 0 {
+// open looks into as many hints as a request can use: one for each of its
+// levels, or, when the first in line can share, all.
+func (part *passPart) open(levels int) {
+	n := min(levels-len(part.hints), len(part.more))
+	if n <= 0 {
+		return
+	}
+	if len(part.hints) == 0 {
 		if m := openHint(part.more[0]).Mode; m == Shared || m == Permits {
 			n = len(part.more)
 		}
-		part.hints, part.more = openHints(part.more[:n]), part.more[n:]
 	}
+	part.hints, part.more = append(part.hints, openHints(part.more[:n])...), part.more[n:]
 }
 
 // levelFor serves the first of the hints; last says that no other level may follow.
@@ -361,7 +386,7 @@ func (p *pass) readPart(part *passPart, r commit.Result) bool {
 	if r = r.Nested(0); r.Succeeded {
 		p.freed = true
 		part.p.n.setCrowded(false)
-		if p.attempts == 2 { // the common pass was refused, but not because of anybody
+		if p.attempts == 2 && p.refused { // but not because of anybody
 			part.p.n.litter()
 		}
 		return true
@@ -370,7 +395,7 @@ func (p *pass) readPart(part *passPart, r commit.Result) bool {
 	return false
 }
 
-// readRelease reads the reply of the common pass. A refusal says no more than
+// readRelease reads the reply of the brief pass. A refusal says no more than
 // that the full one is needed.
 func (p *pass) readRelease(r commit.Result) bool {
 	if r.Succeeded {
@@ -378,13 +403,33 @@ func (p *pass) readRelease(r commit.Result) bool {
 		return true
 	}
 	p.parts[0].p.n.setCrowded(true)
+	p.refused = true
 	return false
+}
+
+// readOldest takes the oldest tickets of the line as hints, as the nearest member
+// knows them: guards decide what they are worth. Without an answer the pass goes
+// on with what it knows, and learns more from its own reply.
+func (part *passPart) readOldest(ctx context.Context, e *engine.Engine) {
+	ctx, cancel := context.WithTimeout(ctx, e.TTL()/8)
+	defer cancel()
+	n := part.p.n
+	resp, err := e.Client().Txn(ctx).Then(
+		first(n.line(), hintCount+levels, clientv3.WithSerializable()),
+		get(n.line(), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSerializable())).Commit()
+	if err != nil {
+		return
+	}
+	r := commit.Result{Responses: resp.Responses}
+	part.saw(kvs(r, 0), kv(r, 1))
+	part.short = false // the pass itself asks again, if it has to
 }
 
 // saw takes the oldest tickets of the line as hints. They are the first in line
 // only if all are of one bucket; else the whole line has to be read.
 func (part *passPart) saw(oldest []*mvccpb.KeyValue, top *mvccpb.KeyValue) {
 	part.hints, part.more = lineOf(oldest), nil
+	part.hints = slices.DeleteFunc(part.hints, func(h hint) bool { return h.Key == part.p.ticket })
 	part.short = len(part.hints) == 0
 	if part.short || top == nil {
 		return

@@ -231,13 +231,20 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 			return t, false, err
 		}
 	}
-	r, err := a.doUnlessSeen(ctx, a.enterTxn())
+	brief := a.queues()
+	txn := a.enterTxn
+	if brief {
+		txn = a.queueTxn
+	}
+	r, err := a.doUnlessSeen(ctx, txn())
 	switch {
 	case errors.Is(err, errSeen):
 		return nil, true, nil // it was applied; waitInLine takes what was seen
 	case err != nil:
 		a.failed(err)
 		return nil, false, err
+	case brief:
+		return nil, a.readQueued(r), nil
 	}
 	t, settled, err = a.readEntered(r)
 	if t == nil && !settled && err == nil {
