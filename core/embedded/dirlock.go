@@ -56,6 +56,19 @@ func lockDir(ctx context.Context, dir string) (*dirLock, error) {
 	return &dirLock{file: f, pid: pidFile}, nil
 }
 
+// Free returns an error that is ErrDataDirInUse, and names the process, if another member is on dir now. It is for a program that
+// wants to say so before it begins anything else; Start finds out by itself.
+func Free(dir string) error {
+	if absent(dir) {
+		return nil
+	}
+	claim, err := lockDir(context.Background(), dir)
+	if err != nil {
+		return err
+	}
+	return claim.release()
+}
+
 func tryLock(dir string) (*fileutil.LockedFile, error) {
 	return fileutil.TryLockFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 }

@@ -3,6 +3,7 @@
 package embedded_test
 
 import (
+	"errors"
 	"bufio"
 	"context"
 	"fmt"
@@ -111,10 +112,16 @@ func TestDataDirHeldByThisProcess(t *testing.T) {
 	dir := t.TempDir()
 	m := start(t, config(dir))
 	refuse(t, config(dir), embedded.ErrDataDirInUse, dir, "process "+strconv.Itoa(os.Getpid()))
+	if err := embedded.Free(dir); !errors.Is(err, embedded.ErrDataDirInUse) {
+		t.Errorf("a directory in use is free: %v", err)
+	}
 	if _, err := m.Client().Put(t.Context(), "k", "v"); err != nil {
 		t.Errorf("the holder suffered: %v", err)
 	}
 	closeSoon(t, m)
+	if err := embedded.Free(dir); err != nil {
+		t.Error(err)
+	}
 	start(t, config(dir))
 }
 
