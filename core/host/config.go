@@ -37,12 +37,12 @@ type Config struct {
 	// its administrator. Created with mode 0700.
 	DataDir string `json:"data_dir"`
 
-	API     API               `json:"api"`
-	Etcd    Etcd              `json:"etcd"`
-	Recipes map[string]Recipe `json:"recipes"`
-	TLS     TLS               `json:"tls"`
-	Limits  Limits            `json:"limits"`
-	Log     Log               `json:"log"`
+	API     API                     `json:"api"`
+	Etcd    Etcd                    `json:"etcd"`
+	Recipes map[string]RecipeConfig `json:"recipes"`
+	TLS     TLS                     `json:"tls"`
+	Limits  Limits                  `json:"limits"`
+	Log     Log                     `json:"log"`
 
 	// Version is what the host says its version is. Default "dev".
 	Version string `json:"-"`
@@ -85,8 +85,8 @@ type Etcd struct {
 	NoFsync bool `json:"no_fsync"`
 }
 
-// A Recipe says how one recipe runs.
-type Recipe struct {
+// A RecipeConfig says how one recipe runs.
+type RecipeConfig struct {
 	// Mode is "inprocess" or "off". Default "inprocess".
 	Mode string `json:"mode"`
 	// Config is the recipe's own configuration, in JSON.

@@ -63,7 +63,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		"no port":             {host.Config{DataDir: "d", API: host.API{Listen: "localhost"}}, `api.listen: "localhost" is not host:port`},
 		"half a key pair":     {host.Config{DataDir: "d", TLS: host.TLS{Cert: "c"}}, "tls: cert and key go together"},
 		"limit":               {host.Config{DataDir: "d", Limits: host.Limits{Calls: -1}}, "limits.calls: -1 is negative"},
-		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.Recipe{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, off`},
+		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.RecipeConfig{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, off`},
 		"level":               {host.Config{DataDir: "d", Log: host.Log{Level: "loud"}}, `log.level: "loud" is not one of`},
 	} {
 		if err := tt.config.Check(); !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), tt.want) {

@@ -1,0 +1,113 @@
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc/codes"
+
+	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/internal/logbridge"
+	"github.com/conclavehq/conclave/internal/scope"
+)
+
+const (
+	dialTimeout      = 5 * time.Second
+	keepAlive        = 10 * time.Second
+	keepAliveTimeout = 3 * time.Second
+)
+
+// ErrNoEtcd says that an external etcd does not answer.
+var ErrNoEtcd = errors.New("etcd does not answer")
+
+// A store is the etcd that the host stands on.
+type store struct {
+	client    *clientv3.Client // the host's own, without a guard
+	backend   scope.Backend    // what recipes reach through theirs
+	endpoints []string
+	member    *embedded.Member // nil for an external etcd
+	done      chan struct{}    // closed when an embedded member has ended
+}
+
+func openStore(ctx context.Context, cfg Config, log *slog.Logger, onFatal func(string)) (*store, error) {
+	if cfg.Etcd.Mode == External {
+		return openExternal(ctx, cfg, log)
+	}
+	return openEmbedded(ctx, cfg, log, onFatal)
+}
+
+func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal func(string)) (*store, error) {
+	m, err := embedded.Start(ctx, embedded.Config{
+		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.ListenPeer,
+		InitialCluster: cfg.Etcd.InitialCluster, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync,
+		Logger: log.With("from", "etcd"), OnFatal: onFatal,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d := m.Direct()
+	return &store{client: m.DirectClient(), backend: scope.Backend{KV: d.KV, Watch: d.Watch, Lease: d.Lease},
+		endpoints: m.Endpoints(), member: m}, nil
+}
+
+func openExternal(ctx context.Context, cfg Config, log *slog.Logger) (*store, error) {
+	secret, err := cfg.Etcd.TLS.client()
+	if err != nil {
+		return nil, err
+	}
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: cfg.Etcd.Endpoints, Username: cfg.Etcd.Username, Password: cfg.Etcd.Password, TLS: secret,
+		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
+		Logger: zap.New(logbridge.Zap(log.With("from", "etcd"), zapcore.WarnLevel)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd at %v: %w", cfg.Etcd.Endpoints, err)
+	}
+	if _, err := c.Get(ctx, "conclave"); err != nil && !answered(err) {
+		return nil, errors.Join(fmt.Errorf("%w: %v: %w", ErrNoEtcd, cfg.Etcd.Endpoints, err), c.Close())
+	}
+	return &store{client: c, backend: scope.FromClient(c), endpoints: cfg.Etcd.Endpoints}, nil
+}
+
+// answered tells a refusal from silence: an etcd that wants a login serves.
+func answered(err error) bool {
+	e, ok := errors.AsType[rpctypes.EtcdError](err)
+	return ok && e.Code() != codes.Unavailable && e.Code() != codes.DeadlineExceeded
+}
+
+func (t TLS) client() (*tls.Config, error) {
+	if !t.enabled() {
+		return nil, nil //nolint:nilnil // no TLS is what was asked for
+	}
+	c, err := transport.TLSInfo{CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA}.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("etcd.tls: %w", err)
+	}
+	return c, nil
+}
+
+// ended is closed when the embedded member has ended by itself; nil for an
+// external etcd, which is somebody else's.
+func (s *store) ended() <-chan struct{} {
+	if s.member == nil {
+		return nil
+	}
+	return s.member.Done()
+}
+
+func (s *store) close(ctx context.Context) error {
+	err := s.client.Close()
+	if s.member == nil {
+		return err
+	}
+	return s.member.Stop(ctx) // upstream's close of a client without a connection only says that its context has ended
+}

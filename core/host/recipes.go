@@ -1,0 +1,119 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/internal/router"
+	"github.com/conclavehq/conclave/internal/scope"
+)
+
+// An instance is a recipe that runs.
+type instance struct {
+	info      recipe.Info
+	space     *scope.Space
+	env       recipe.Env
+	running   recipe.Instance
+	published *router.Registrar
+	unpublish func(*router.Registrar)
+}
+
+// open opens a recipe on its own part of etcd, and serves it.
+func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err error) {
+	info := r.Info()
+	log := h.log.With("recipe", info.Name)
+	config, err := decodeConfig(info, h.cfg.Recipes[info.Name].Config)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{info: info, published: h.parts.router.Registrar(info.Name), unpublish: h.unpublish}
+	if i.space, err = scope.New(h.parts.store.backend, info.Name, log); err != nil {
+		return nil, fmt.Errorf("recipe %q: %w", info.Name, err)
+	}
+	i.env = recipe.NewEnv(info.Name, i.space.Client(), config, log)
+	defer func() {
+		if err != nil {
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
+			defer cancel()
+			err = errors.Join(fmt.Errorf("recipe %q: %w", info.Name, err), i.close(closing))
+		}
+	}()
+	if i.running, err = guarded(func() (recipe.Instance, error) { return r.Open(ctx, i.env, i.published) }); err != nil {
+		return nil, err
+	}
+	return i, h.publish(i.published)
+}
+
+// guarded turns a panic of a recipe into an error.
+func guarded(open func() (recipe.Instance, error)) (i recipe.Instance, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			i, err = nil, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return open()
+}
+
+// publish serves what a registrar has collected: on the router first, which the
+// other transports enter, then over HTTP.
+func (h *Host) publish(g *router.Registrar) error {
+	if err := g.Publish(); err != nil {
+		return err
+	}
+	for _, s := range g.Services() {
+		if err := h.parts.edge.Set(s); err != nil {
+			h.unpublish(g)
+			return fmt.Errorf("service %s over HTTP: %w", s.FullName(), err)
+		}
+	}
+	return nil
+}
+
+// unpublish is publish backwards.
+func (h *Host) unpublish(g *router.Registrar) {
+	for _, s := range g.Services() {
+		h.parts.edge.Drop(s.FullName())
+	}
+	g.Withdraw()
+}
+
+// close ends the instance; its calls have ended before.
+func (i *instance) close(ctx context.Context) error {
+	i.unpublish(i.published)
+	var err error
+	if i.running != nil {
+		if err = i.running.Close(ctx); err != nil {
+			err = fmt.Errorf("close recipe %q: %w", i.info.Name, err)
+		}
+	}
+	i.env.Close()
+	return errors.Join(err, i.space.Close())
+}
+
+// decodeConfig reads a recipe's configuration strictly into a message of its type.
+func decodeConfig(info recipe.Info, raw json.RawMessage) (proto.Message, error) {
+	field := "recipes." + info.Name + ".config"
+	given := len(bytes.TrimSpace(raw)) > 0 && string(raw) != "null"
+	if info.Config == nil {
+		if given {
+			return nil, configError(field, "the recipe takes no configuration")
+		}
+		return nil, nil //nolint:nilnil // no configuration is what there is
+	}
+	m := proto.Clone(info.Config)
+	if !given {
+		return m, nil
+	}
+	if err := protojson.Unmarshal(raw, m); err != nil {
+		return nil, configError(field, "%v", err)
+	}
+	return m, nil
+}

@@ -1,0 +1,99 @@
+package host
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+)
+
+// socketName is the administrator's socket in the data directory.
+const socketName = "conclave.sock"
+
+// maxSocketPath is what fits into a socket's address on every system.
+const maxSocketPath = 103
+
+// server returns the listener's TLS, or nil for plaintext.
+func (t TLS) server() (*tls.Config, error) {
+	if !t.enabled() {
+		return nil, nil //nolint:nilnil // no TLS is what was asked for
+	}
+	info := transport.TLSInfo{CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA, ClientCertAuth: t.CA != ""}
+	c, err := info.ServerConfig()
+	if err != nil {
+		return nil, fmt.Errorf("%w: tls: %w", ErrConfig, err)
+	}
+	c.NextProtos = []string{"h2", "http/1.1"}
+	return c, nil
+}
+
+// listenAPI takes the API's address.
+func listenAPI(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, &AddressInUseError{Addr: addr, Err: err}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("api.listen: %w", err)
+	}
+	return l, nil
+}
+
+// An AddressInUseError says that another process listens on the API's address.
+type AddressInUseError struct {
+	Addr string // as it was configured
+	Err  error  // the system's
+}
+
+// Error names the address.
+func (e *AddressInUseError) Error() string { return "api.listen: " + e.Addr + " is in use" }
+
+// Unwrap returns the system's error.
+func (e *AddressInUseError) Unwrap() error { return e.Err }
+
+// listenAdmin makes the administrator's socket, which only the user who runs the
+// host can open. A socket that a killed host left behind is replaced: the data
+// directory's own lock tells that no other host is alive there.
+func listenAdmin(dir string) (net.Listener, error) {
+	path := filepath.Join(dir, socketName)
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes", path, maxSocketPath)
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	return l, nil
+}
+
+// routes adds a handler to mux; a pattern that is taken is an error instead of
+// ServeMux's panic.
+func routes(mux *http.ServeMux, handlers []handler) (err error) {
+	for _, h := range handlers {
+		func() {
+			defer func() {
+				if p := recover(); p != nil {
+					err = fmt.Errorf("pattern %q: %v", h.pattern, p)
+				}
+			}()
+			mux.Handle(h.pattern, h.Handler)
+		}()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
