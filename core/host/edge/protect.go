@@ -1,0 +1,113 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Protect returns next behind what keeps web pages of others away from it.
+//
+// A request must name the server as localhost, as a loopback address, as the
+// address on which it arrived, or as one of names: a page whose own host name
+// was pointed here fails that. And a request that a browser sends for a page of
+// another origin is refused unless it only reads; the answer to that one the
+// browser keeps from the page. Both are 403. Unix sockets need no name: no page
+// reaches them.
+func Protect(next http.Handler, names ...string) http.Handler {
+	p := &protected{next: next, names: map[string]bool{"localhost": true}, origins: http.NewCrossOriginProtection()}
+	for _, n := range names {
+		p.names[hostName(n)] = true
+	}
+	return p
+}
+
+type protected struct {
+	next    http.Handler
+	names   map[string]bool
+	origins *http.CrossOriginProtection
+}
+
+// ServeHTTP implements [http.Handler].
+func (p *protected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !p.known(r) {
+		refused("host %q is not one of this server's names; add it to api.names if it is", r.Host).write(w)
+		return
+	}
+	if err := p.origins.Check(r); err != nil {
+		refused("requests of pages of other origins are refused").write(w)
+		return
+	}
+	h := w.Header()
+	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cross-Origin-Resource-Policy"] = []string{"same-origin"}
+	p.next.ServeHTTP(w, r)
+}
+
+// known reports whether the request names this server.
+func (p *protected) known(r *http.Request) bool {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if local != nil && local.Network() == "unix" {
+		return true
+	}
+	name := hostName(r.Host)
+	if p.names[name] {
+		return true
+	}
+	addr, err := netip.ParseAddr(name)
+	if err != nil {
+		return false
+	}
+	tcp, ok := local.(*net.TCPAddr)
+	return addr.IsLoopback() || ok && tcp.AddrPort().Addr().Unmap() == addr.Unmap()
+}
+
+// hostName returns the name in a Host header: without the port and brackets, in
+// lower case.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// The bounds of [NewServer].
+const (
+	headerTimeout  = 10 * time.Second
+	idleTimeout    = 2 * time.Minute
+	maxHeaderBytes = 64 << 10
+	maxStreams     = 1000 // calls that wait for a lock hold their stream
+	pingAfter      = 30 * time.Second
+	pingTimeout    = 15 * time.Second
+)
+
+// NewServer returns the server for the HTTP side of a split listener: HTTP/1.1
+// and HTTP/2, with and without TLS, and with bounds on headers, idle connections
+// and streams. Connections that fail are logged at debug level; a nil log is
+// silent.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, addrKey{}, c.RemoteAddr())
+		},
+	}
+}
