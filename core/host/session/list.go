@@ -96,10 +96,13 @@ func (s *Service) describe(ctx context.Context, states []*state) ([]*sessionv1.S
 }
 
 func (s *Service) message(st *state, remaining time.Duration) *sessionv1.Session {
+	s.mu.Lock()
+	attached := s.streams[st.id] != nil
+	s.mu.Unlock()
 	return &sessionv1.Session{
 		SessionId: st.id.String(), Namespace: st.namespace, Owner: st.owner, Identity: st.identity,
 		Ttl: durationpb.New(st.ttl), Remaining: durationpb.New(remaining), OpenedAt: timestamppb.New(st.since),
-		Lease: int64(st.lease), FastRelease: st.fast,
+		Lease: int64(st.lease), FastRelease: st.fast, Attached: attached,
 	}
 }
 

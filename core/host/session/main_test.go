@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,4 +103,14 @@ func wantReason(tb testing.TB, err error, reason string) {
 	if got := recipe.Reason(err); got != reason {
 		tb.Errorf("got %v, want the reason %s", err, reason)
 	}
+}
+
+// renewals counts the renewals that a client asks etcd for.
+type renewals struct{ n atomic.Int64 }
+
+func (r *renewals) intercept(ctx context.Context, d *grpc.StreamDesc, c *grpc.ClientConn, method string, s grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+	if method == "/etcdserverpb.Lease/LeaseKeepAlive" {
+		r.n.Add(1)
+	}
+	return s(ctx, d, c, method, o...)
 }

@@ -142,18 +142,18 @@ func (s *Service) open(ctx context.Context, st *state) error {
 		return writeFailed(ctx, err)
 	}
 	if lease.TTL != seconds {
-		s.drop(lease.ID)
+		s.abandon(lease.ID)
 		return invalid("invalid_ttl", "ttl: etcd would grant %v in place of %v", time.Duration(lease.TTL)*time.Second, st.ttl)
 	}
 	st.lease = lease.ID
 	value, err := json.Marshal(record{V: recordVersion, Owner: st.owner, Identity: st.identity, TTL: seconds, Since: st.since, Fast: st.fast})
 	if err != nil {
-		s.drop(lease.ID)
+		s.abandon(lease.ID)
 		return recipe.Errorf(codes.Internal, "internal", "session record: %v", err)
 	}
 	put, err := s.client.Put(etcd, st.key(), string(value), clientv3.WithLease(lease.ID))
 	if err != nil {
-		s.drop(lease.ID)
+		s.abandon(lease.ID)
 		return writeFailed(ctx, err)
 	}
 	st.created, st.rev = put.Header.Revision, put.Header.Revision
@@ -161,9 +161,9 @@ func (s *Service) open(ctx context.Context, st *state) error {
 	return nil
 }
 
-// drop revokes a lease of which nobody was told. If that fails, its TTL does it.
-func (s *Service) drop(id clientv3.LeaseID) {
-	s.work.Go(func() {
+// abandon revokes a lease of which nobody was told. If that fails, its TTL does it.
+func (s *Service) abandon(id clientv3.LeaseID) {
+	s.start(func() {
 		ctx, cancel := context.WithTimeout(s.life, callBudget)
 		defer cancel()
 		if _, err := s.client.Revoke(ctx, id); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {

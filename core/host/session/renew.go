@@ -13,6 +13,9 @@ import (
 	"github.com/conclavehq/conclave/internal/engine"
 )
 
+// minRenewal is the least time that a renewal is given.
+const minRenewal = 2 * time.Second
+
 // Renew implements SessionService.
 func (s *Service) Renew(ctx context.Context, r *sessionv1.RenewRequest) (*sessionv1.RenewResponse, error) {
 	received := clock.Now()
@@ -32,7 +35,7 @@ func (s *Service) Renew(ctx context.Context, r *sessionv1.RenewRequest) (*sessio
 
 // renew renews a session's lease once, and returns when it asked for that.
 func (s *Service) renew(ctx context.Context, st *state) (sent clock.Stamp, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callBudget)
+	ctx, cancel := context.WithTimeout(ctx, min(callBudget, max(st.ttl/3, minRenewal)))
 	defer cancel()
 	sent = clock.Now()
 	_, err = engine.Renew(ctx, s.client, st.lease)

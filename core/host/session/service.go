@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,14 +53,18 @@ type Service struct {
 	log    *slog.Logger
 	view   *view
 
-	life context.Context // ends with Stop
-	end  context.CancelCauseFunc
-	work sync.WaitGroup
+	life   context.Context // ends with Stop
+	end    context.CancelCauseFunc
+	active context.Context // ends with Stopping
+	rest   context.CancelCauseFunc
+	work   sync.WaitGroup
 
-	stopping atomic.Bool
-
-	mu   sync.Mutex
-	mine map[uuid.UUID]struct{} // live sessions that were opened here, and reservations
+	mu      sync.Mutex
+	ended   bool                   // work takes no more
+	mine    map[uuid.UUID]struct{} // live sessions that were opened here, and reservations
+	streams map[uuid.UUID]*keeper
+	holds   map[uuid.UUID]*hold
+	conns   map[*Conn]map[uuid.UUID]*hold
 }
 
 // errClosed is the cause with which what a service runs ends.
@@ -76,17 +79,27 @@ func New(cfg Config) *Service {
 	if cfg.Released == nil {
 		cfg.Released = func(Release) {}
 	}
-	s := &Service{cfg: cfg, client: cfg.Client, log: cfg.Log, mine: make(map[uuid.UUID]struct{})}
+	s := &Service{cfg: cfg, client: cfg.Client, log: cfg.Log,
+		mine: make(map[uuid.UUID]struct{}), streams: make(map[uuid.UUID]*keeper),
+		holds: make(map[uuid.UUID]*hold), conns: make(map[*Conn]map[uuid.UUID]*hold)}
 	s.life, s.end = context.WithCancelCause(context.Background())
+	s.active, s.rest = context.WithCancelCause(s.life)
 	s.view = newView(cfg.Client, cfg.Log, s.changed)
-	s.work.Go(func() { s.view.follow(s.life) })
+	s.start(func() { s.view.follow(s.life) })
 	return s
 }
+
+// Stopping says that the host is about to stop: from here on no connection's end
+// releases a session. Call it before anything of the API is closed.
+func (s *Service) Stopping() { s.rest(errClosed) }
 
 // Stop ends what the service runs, and waits for it or for ctx. It ends no
 // session. Call it after the servers that reach it have stopped.
 func (s *Service) Stop(ctx context.Context) error {
 	s.end(errClosed)
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -103,10 +116,38 @@ func (s *Service) Stop(ctx context.Context) error {
 // Len returns how many live sessions the cluster has, as far as the host knows.
 func (s *Service) Len() int { return s.view.size() }
 
+// start runs f on a goroutine that Stop waits for, unless Stop has begun.
+func (s *Service) start(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.startLocked(f)
+}
+
+func (s *Service) startLocked(f func()) bool {
+	if !s.ended {
+		s.work.Go(f)
+	}
+	return !s.ended
+}
+
 // changed hears of every change that the watch brings.
 func (s *Service) changed(id uuid.UUID, after *state) {
-	if after == nil {
-		s.forget(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.streams[id]
+	switch {
+	case after == nil:
+		delete(s.mine, id)
+		s.drop(id)
+		if k != nil {
+			k.cut(expired("the session has ended"))
+		}
+	case k != nil && k.hold != nil && after.rev > k.hold.rev:
+		if after.Ending {
+			k.cut(expired("the session has ended"))
+		} else if after.Conn != k.hold.name {
+			k.cut(replaced())
+		}
 	}
 }
 
@@ -126,7 +167,3 @@ func (s *Service) forget(id uuid.UUID) {
 	defer s.mu.Unlock()
 	delete(s.mine, id)
 }
-
-// Stopping says that the host is about to stop: from here on no connection's end
-// releases a session. Call it before anything of the API is closed.
-func (s *Service) Stopping() { s.stopping.Store(true) }

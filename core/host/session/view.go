@@ -109,18 +109,32 @@ func (v *view) apply(b watch.Batch) {
 		present[s.id] = true
 		changes = append(changes, change{s.id, s})
 	}
-	if b.Snapshot { // the view outlived its watch: what ended meanwhile had no event
-		for id, s := range v.known {
-			if !present[id] && s.rev <= b.Revision {
-				delete(v.known, id)
-				changes = append(changes, change{id, nil})
-			}
+	for id, s := range v.known {
+		if from, gap := gapOf(b); !gap {
+			break
+		} else if s.rev > from && s.rev <= b.Revision && !present[id] {
+			delete(v.known, id)
+			changes = append(changes, change{id, nil})
 		}
 	}
 	v.applied = b.Revision
 	v.mu.Unlock()
 	for _, c := range changes {
 		v.changed(c.id, c.after)
+	}
+}
+
+// gapOf returns the revision after which the watch missed something. A session
+// that came and went in the gap has no event, though a call may have taught the
+// view of it.
+func gapOf(b watch.Batch) (from int64, gap bool) {
+	switch {
+	case b.Snapshot:
+		return 0, true
+	case b.Resync != nil:
+		return b.Resync.From, true
+	default:
+		return 0, false
 	}
 }
 
