@@ -64,13 +64,9 @@ type AcquireRequest struct {
 	Purpose string `protobuf:"bytes,8,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// How long a forced release waits for the owner to stop, at most 10 seconds.
 	Grace *durationpb.Duration `protobuf:"bytes,9,opt,name=grace,proto3" json:"grace,omitempty"`
-	// How long nobody gets the name after this owner was lost without a release:
-	// whole seconds, at most an hour. For resources that cannot check a token. With
-	// "write" only.
-	LockDelay *durationpb.Duration `protobuf:"bytes,10,opt,name=lock_delay,json=lockDelay,proto3" json:"lock_delay,omitempty"`
 	// From -128 to 127: a larger one goes ahead of all with a smaller one in the
 	// line. An owner is not interrupted by it.
-	Priority      int32 `protobuf:"varint,11,opt,name=priority,proto3" json:"priority,omitempty"`
+	Priority      int32 `protobuf:"varint,10,opt,name=priority,proto3" json:"priority,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,13 +160,6 @@ func (x *AcquireRequest) GetPurpose() string {
 func (x *AcquireRequest) GetGrace() *durationpb.Duration {
 	if x != nil {
 		return x.Grace
-	}
-	return nil
-}
-
-func (x *AcquireRequest) GetLockDelay() *durationpb.Duration {
-	if x != nil {
-		return x.LockDelay
 	}
 	return nil
 }
@@ -274,9 +263,7 @@ type TryAcquireRequest struct {
 	// As in AcquireRequest.
 	Purpose string `protobuf:"bytes,7,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// As in AcquireRequest.
-	Grace *durationpb.Duration `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
-	// As in AcquireRequest.
-	LockDelay     *durationpb.Duration `protobuf:"bytes,9,opt,name=lock_delay,json=lockDelay,proto3" json:"lock_delay,omitempty"`
+	Grace         *durationpb.Duration `protobuf:"bytes,8,opt,name=grace,proto3" json:"grace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -363,13 +350,6 @@ func (x *TryAcquireRequest) GetPurpose() string {
 func (x *TryAcquireRequest) GetGrace() *durationpb.Duration {
 	if x != nil {
 		return x.Grace
-	}
-	return nil
-}
-
-func (x *TryAcquireRequest) GetLockDelay() *durationpb.Duration {
-	if x != nil {
-		return x.LockDelay
 	}
 	return nil
 }
@@ -2010,8 +1990,8 @@ type WatchResponse struct {
 	// The revision of etcd at which this is so. It grows from one state or change
 	// to the next.
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	// The message belongs to a complete state: forget what was told before, if the
-	// message before was not part of the same state.
+	// The message belongs to the present state, with which the stream begins, and
+	// not to a change of it.
 	Initial bool `protobuf:"varint,2,opt,name=initial,proto3" json:"initial,omitempty"`
 	// More of the same state or change follows in the next message.
 	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
@@ -2080,11 +2060,76 @@ func (x *WatchResponse) GetLocks() []*Lock {
 	return nil
 }
 
+// Config is the configuration of the lock recipe.
+type Config struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many endings of each name the history keeps, from 1 to 1000. 0: 50.
+	HistoryEndings int32 `protobuf:"varint,1,opt,name=history_endings,json=historyEndings,proto3" json:"history_endings,omitempty"`
+	// How long the history of a name is kept that nobody uses any more, at least a
+	// minute. Absent: 30 days.
+	HistoryAge *durationpb.Duration `protobuf:"bytes,2,opt,name=history_age,json=historyAge,proto3" json:"history_age,omitempty"`
+	// Keeps no history.
+	HistoryOff    bool `protobuf:"varint,3,opt,name=history_off,json=historyOff,proto3" json:"history_off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Config) Reset() {
+	*x = Config{}
+	mi := &file_conclave_lock_v1_lock_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Config) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Config) ProtoMessage() {}
+
+func (x *Config) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_lock_v1_lock_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Config.ProtoReflect.Descriptor instead.
+func (*Config) Descriptor() ([]byte, []int) {
+	return file_conclave_lock_v1_lock_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Config) GetHistoryEndings() int32 {
+	if x != nil {
+		return x.HistoryEndings
+	}
+	return 0
+}
+
+func (x *Config) GetHistoryAge() *durationpb.Duration {
+	if x != nil {
+		return x.HistoryAge
+	}
+	return nil
+}
+
+func (x *Config) GetHistoryOff() bool {
+	if x != nil {
+		return x.HistoryOff
+	}
+	return false
+}
+
 var File_conclave_lock_v1_lock_proto protoreflect.FileDescriptor
 
 const file_conclave_lock_v1_lock_proto_rawDesc = "" +
 	"\n" +
-	"\x1bconclave/lock/v1/lock.proto\x12\x10conclave.lock.v1\x1a conclave/recipe/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n" +
+	"\x1bconclave/lock/v1/lock.proto\x12\x10conclave.lock.v1\x1a conclave/recipe/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n" +
 	"\x0eAcquireRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -2095,16 +2140,14 @@ const file_conclave_lock_v1_lock_proto_rawDesc = "" +
 	"\apermits\x18\x06 \x01(\x05R\apermits\x12\x14\n" +
 	"\x05limit\x18\a \x01(\x05R\x05limit\x12\x18\n" +
 	"\apurpose\x18\b \x01(\tR\apurpose\x12/\n" +
-	"\x05grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05grace\x128\n" +
-	"\n" +
-	"lock_delay\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\tlockDelay\x12\x1a\n" +
-	"\bpriority\x18\v \x01(\x05R\bpriority\"i\n" +
+	"\x05grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x1a\n" +
+	"\bpriority\x18\n" +
+	" \x01(\x05R\bpriority\"i\n" +
 	"\x0fAcquireResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x03R\x05token\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x18\n" +
-	"\apermits\x18\x04 \x01(\x05R\apermits\"\xad\x02\n" +
+	"\apermits\x18\x04 \x01(\x05R\apermits\"\xf3\x01\n" +
 	"\x11TryAcquireRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -2114,9 +2157,7 @@ const file_conclave_lock_v1_lock_proto_rawDesc = "" +
 	"\apermits\x18\x05 \x01(\x05R\apermits\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x05R\x05limit\x12\x18\n" +
 	"\apurpose\x18\a \x01(\tR\apurpose\x12/\n" +
-	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05grace\x128\n" +
-	"\n" +
-	"lock_delay\x18\t \x01(\v2\x19.google.protobuf.DurationR\tlockDelay\"l\n" +
+	"\x05grace\x18\b \x01(\v2\x19.google.protobuf.DurationR\x05grace\"l\n" +
 	"\x12TryAcquireResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x03R\x05token\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2252,7 +2293,13 @@ const file_conclave_lock_v1_lock_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x18\n" +
 	"\ainitial\x18\x02 \x01(\bR\ainitial\x12\x12\n" +
 	"\x04more\x18\x03 \x01(\bR\x04more\x12,\n" +
-	"\x05locks\x18\x04 \x03(\v2\x16.conclave.lock.v1.LockR\x05locks2\xb8\b\n" +
+	"\x05locks\x18\x04 \x03(\v2\x16.conclave.lock.v1.LockR\x05locks\"\x8e\x01\n" +
+	"\x06Config\x12'\n" +
+	"\x0fhistory_endings\x18\x01 \x01(\x05R\x0ehistoryEndings\x12:\n" +
+	"\vhistory_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"historyAge\x12\x1f\n" +
+	"\vhistory_off\x18\x03 \x01(\bR\n" +
+	"historyOff2\xb8\b\n" +
 	"\vLockService\x12\x8b\x01\n" +
 	"\aAcquire\x12 .conclave.lock.v1.AcquireRequest\x1a!.conclave.lock.v1.AcquireResponse\";\x9a\xc5\x194\n" +
 	"$Wait until the session owns the name\x10\x02\x1a\n" +
@@ -2287,7 +2334,7 @@ func file_conclave_lock_v1_lock_proto_rawDescGZIP() []byte {
 	return file_conclave_lock_v1_lock_proto_rawDescData
 }
 
-var file_conclave_lock_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_conclave_lock_v1_lock_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_conclave_lock_v1_lock_proto_goTypes = []any{
 	(*AcquireRequest)(nil),        // 0: conclave.lock.v1.AcquireRequest
 	(*AcquireResponse)(nil),       // 1: conclave.lock.v1.AcquireResponse
@@ -2312,57 +2359,57 @@ var file_conclave_lock_v1_lock_proto_goTypes = []any{
 	(*ForceReleaseResponse)(nil),  // 20: conclave.lock.v1.ForceReleaseResponse
 	(*WatchRequest)(nil),          // 21: conclave.lock.v1.WatchRequest
 	(*WatchResponse)(nil),         // 22: conclave.lock.v1.WatchResponse
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Config)(nil),                // 23: conclave.lock.v1.Config
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_conclave_lock_v1_lock_proto_depIdxs = []int32{
-	23, // 0: conclave.lock.v1.AcquireRequest.wait:type_name -> google.protobuf.Duration
-	23, // 1: conclave.lock.v1.AcquireRequest.grace:type_name -> google.protobuf.Duration
-	23, // 2: conclave.lock.v1.AcquireRequest.lock_delay:type_name -> google.protobuf.Duration
-	23, // 3: conclave.lock.v1.TryAcquireRequest.grace:type_name -> google.protobuf.Duration
-	23, // 4: conclave.lock.v1.TryAcquireRequest.lock_delay:type_name -> google.protobuf.Duration
-	8,  // 5: conclave.lock.v1.ListResponse.locks:type_name -> conclave.lock.v1.Lock
-	24, // 6: conclave.lock.v1.Lock.since:type_name -> google.protobuf.Timestamp
-	23, // 7: conclave.lock.v1.Lock.ttl:type_name -> google.protobuf.Duration
-	9,  // 8: conclave.lock.v1.Lock.holders:type_name -> conclave.lock.v1.Holder
-	24, // 9: conclave.lock.v1.Holder.since:type_name -> google.protobuf.Timestamp
-	23, // 10: conclave.lock.v1.Holder.ttl:type_name -> google.protobuf.Duration
-	10, // 11: conclave.lock.v1.Holder.revocation:type_name -> conclave.lock.v1.Revocation
-	23, // 12: conclave.lock.v1.Revocation.grace:type_name -> google.protobuf.Duration
-	24, // 13: conclave.lock.v1.Waiter.since:type_name -> google.protobuf.Timestamp
-	23, // 14: conclave.lock.v1.Waiter.ttl:type_name -> google.protobuf.Duration
-	9,  // 15: conclave.lock.v1.WhyResponse.holders:type_name -> conclave.lock.v1.Holder
-	11, // 16: conclave.lock.v1.WhyResponse.waiters:type_name -> conclave.lock.v1.Waiter
-	14, // 17: conclave.lock.v1.WhyResponse.waits_for:type_name -> conclave.lock.v1.WaitsFor
-	14, // 18: conclave.lock.v1.WhyResponse.deadlock:type_name -> conclave.lock.v1.WaitsFor
-	17, // 19: conclave.lock.v1.HistoryResponse.endings:type_name -> conclave.lock.v1.Ending
-	18, // 20: conclave.lock.v1.HistoryResponse.gaps:type_name -> conclave.lock.v1.Gap
-	24, // 21: conclave.lock.v1.Ending.since:type_name -> google.protobuf.Timestamp
-	24, // 22: conclave.lock.v1.Ending.until:type_name -> google.protobuf.Timestamp
-	23, // 23: conclave.lock.v1.Ending.held:type_name -> google.protobuf.Duration
-	24, // 24: conclave.lock.v1.Gap.found_at:type_name -> google.protobuf.Timestamp
-	8,  // 25: conclave.lock.v1.WatchResponse.locks:type_name -> conclave.lock.v1.Lock
-	0,  // 26: conclave.lock.v1.LockService.Acquire:input_type -> conclave.lock.v1.AcquireRequest
-	2,  // 27: conclave.lock.v1.LockService.TryAcquire:input_type -> conclave.lock.v1.TryAcquireRequest
-	4,  // 28: conclave.lock.v1.LockService.Release:input_type -> conclave.lock.v1.ReleaseRequest
-	6,  // 29: conclave.lock.v1.LockService.List:input_type -> conclave.lock.v1.ListRequest
-	12, // 30: conclave.lock.v1.LockService.Why:input_type -> conclave.lock.v1.WhyRequest
-	15, // 31: conclave.lock.v1.LockService.History:input_type -> conclave.lock.v1.HistoryRequest
-	19, // 32: conclave.lock.v1.LockService.ForceRelease:input_type -> conclave.lock.v1.ForceReleaseRequest
-	21, // 33: conclave.lock.v1.LockService.Watch:input_type -> conclave.lock.v1.WatchRequest
-	1,  // 34: conclave.lock.v1.LockService.Acquire:output_type -> conclave.lock.v1.AcquireResponse
-	3,  // 35: conclave.lock.v1.LockService.TryAcquire:output_type -> conclave.lock.v1.TryAcquireResponse
-	5,  // 36: conclave.lock.v1.LockService.Release:output_type -> conclave.lock.v1.ReleaseResponse
-	7,  // 37: conclave.lock.v1.LockService.List:output_type -> conclave.lock.v1.ListResponse
-	13, // 38: conclave.lock.v1.LockService.Why:output_type -> conclave.lock.v1.WhyResponse
-	16, // 39: conclave.lock.v1.LockService.History:output_type -> conclave.lock.v1.HistoryResponse
-	20, // 40: conclave.lock.v1.LockService.ForceRelease:output_type -> conclave.lock.v1.ForceReleaseResponse
-	22, // 41: conclave.lock.v1.LockService.Watch:output_type -> conclave.lock.v1.WatchResponse
-	34, // [34:42] is the sub-list for method output_type
-	26, // [26:34] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	24, // 0: conclave.lock.v1.AcquireRequest.wait:type_name -> google.protobuf.Duration
+	24, // 1: conclave.lock.v1.AcquireRequest.grace:type_name -> google.protobuf.Duration
+	24, // 2: conclave.lock.v1.TryAcquireRequest.grace:type_name -> google.protobuf.Duration
+	8,  // 3: conclave.lock.v1.ListResponse.locks:type_name -> conclave.lock.v1.Lock
+	25, // 4: conclave.lock.v1.Lock.since:type_name -> google.protobuf.Timestamp
+	24, // 5: conclave.lock.v1.Lock.ttl:type_name -> google.protobuf.Duration
+	9,  // 6: conclave.lock.v1.Lock.holders:type_name -> conclave.lock.v1.Holder
+	25, // 7: conclave.lock.v1.Holder.since:type_name -> google.protobuf.Timestamp
+	24, // 8: conclave.lock.v1.Holder.ttl:type_name -> google.protobuf.Duration
+	10, // 9: conclave.lock.v1.Holder.revocation:type_name -> conclave.lock.v1.Revocation
+	24, // 10: conclave.lock.v1.Revocation.grace:type_name -> google.protobuf.Duration
+	25, // 11: conclave.lock.v1.Waiter.since:type_name -> google.protobuf.Timestamp
+	24, // 12: conclave.lock.v1.Waiter.ttl:type_name -> google.protobuf.Duration
+	9,  // 13: conclave.lock.v1.WhyResponse.holders:type_name -> conclave.lock.v1.Holder
+	11, // 14: conclave.lock.v1.WhyResponse.waiters:type_name -> conclave.lock.v1.Waiter
+	14, // 15: conclave.lock.v1.WhyResponse.waits_for:type_name -> conclave.lock.v1.WaitsFor
+	14, // 16: conclave.lock.v1.WhyResponse.deadlock:type_name -> conclave.lock.v1.WaitsFor
+	17, // 17: conclave.lock.v1.HistoryResponse.endings:type_name -> conclave.lock.v1.Ending
+	18, // 18: conclave.lock.v1.HistoryResponse.gaps:type_name -> conclave.lock.v1.Gap
+	25, // 19: conclave.lock.v1.Ending.since:type_name -> google.protobuf.Timestamp
+	25, // 20: conclave.lock.v1.Ending.until:type_name -> google.protobuf.Timestamp
+	24, // 21: conclave.lock.v1.Ending.held:type_name -> google.protobuf.Duration
+	25, // 22: conclave.lock.v1.Gap.found_at:type_name -> google.protobuf.Timestamp
+	8,  // 23: conclave.lock.v1.WatchResponse.locks:type_name -> conclave.lock.v1.Lock
+	24, // 24: conclave.lock.v1.Config.history_age:type_name -> google.protobuf.Duration
+	0,  // 25: conclave.lock.v1.LockService.Acquire:input_type -> conclave.lock.v1.AcquireRequest
+	2,  // 26: conclave.lock.v1.LockService.TryAcquire:input_type -> conclave.lock.v1.TryAcquireRequest
+	4,  // 27: conclave.lock.v1.LockService.Release:input_type -> conclave.lock.v1.ReleaseRequest
+	6,  // 28: conclave.lock.v1.LockService.List:input_type -> conclave.lock.v1.ListRequest
+	12, // 29: conclave.lock.v1.LockService.Why:input_type -> conclave.lock.v1.WhyRequest
+	15, // 30: conclave.lock.v1.LockService.History:input_type -> conclave.lock.v1.HistoryRequest
+	19, // 31: conclave.lock.v1.LockService.ForceRelease:input_type -> conclave.lock.v1.ForceReleaseRequest
+	21, // 32: conclave.lock.v1.LockService.Watch:input_type -> conclave.lock.v1.WatchRequest
+	1,  // 33: conclave.lock.v1.LockService.Acquire:output_type -> conclave.lock.v1.AcquireResponse
+	3,  // 34: conclave.lock.v1.LockService.TryAcquire:output_type -> conclave.lock.v1.TryAcquireResponse
+	5,  // 35: conclave.lock.v1.LockService.Release:output_type -> conclave.lock.v1.ReleaseResponse
+	7,  // 36: conclave.lock.v1.LockService.List:output_type -> conclave.lock.v1.ListResponse
+	13, // 37: conclave.lock.v1.LockService.Why:output_type -> conclave.lock.v1.WhyResponse
+	16, // 38: conclave.lock.v1.LockService.History:output_type -> conclave.lock.v1.HistoryResponse
+	20, // 39: conclave.lock.v1.LockService.ForceRelease:output_type -> conclave.lock.v1.ForceReleaseResponse
+	22, // 40: conclave.lock.v1.LockService.Watch:output_type -> conclave.lock.v1.WatchResponse
+	33, // [33:41] is the sub-list for method output_type
+	25, // [25:33] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_conclave_lock_v1_lock_proto_init() }
@@ -2376,7 +2423,7 @@ func file_conclave_lock_v1_lock_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_lock_v1_lock_proto_rawDesc), len(file_conclave_lock_v1_lock_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

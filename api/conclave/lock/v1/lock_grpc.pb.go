@@ -73,7 +73,7 @@ type LockServiceClient interface {
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_mode,
 	// invalid_permits, invalid_limit, invalid_purpose, invalid_priority,
-	// invalid_wait, invalid_grace, invalid_lock_delay, invalid_session_id,
+	// invalid_wait, invalid_grace, invalid_session_id,
 	// conflict (the session owns the name in another mode or waits for it
 	// otherwise, the name is in use with another limit, or an operator took the
 	// place in line away), session_expired, not_permitted, no_space, no_quorum,
@@ -131,8 +131,8 @@ type LockServiceClient interface {
 	ForceRelease(ctx context.Context, in *ForceReleaseRequest, opts ...grpc.CallOption) (*ForceReleaseResponse, error)
 	// Watch tells the present state of the locks that it was asked for, and then
 	// every change of it. It goes on across lost connections to etcd and
-	// compaction: if single changes cannot be had, it starts over with the present
-	// state, as WatchResponse.initial says. It ends with an error only.
+	// compaction: if single changes cannot be had, several are told as one. It ends
+	// with an error only; call it again then, and forget what was told before.
 	//
 	// Reasons: invalid_name, invalid_namespace, invalid_prefix, not_permitted,
 	// recipe_restarting.
@@ -267,7 +267,7 @@ type LockServiceServer interface {
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_mode,
 	// invalid_permits, invalid_limit, invalid_purpose, invalid_priority,
-	// invalid_wait, invalid_grace, invalid_lock_delay, invalid_session_id,
+	// invalid_wait, invalid_grace, invalid_session_id,
 	// conflict (the session owns the name in another mode or waits for it
 	// otherwise, the name is in use with another limit, or an operator took the
 	// place in line away), session_expired, not_permitted, no_space, no_quorum,
@@ -325,8 +325,8 @@ type LockServiceServer interface {
 	ForceRelease(context.Context, *ForceReleaseRequest) (*ForceReleaseResponse, error)
 	// Watch tells the present state of the locks that it was asked for, and then
 	// every change of it. It goes on across lost connections to etcd and
-	// compaction: if single changes cannot be had, it starts over with the present
-	// state, as WatchResponse.initial says. It ends with an error only.
+	// compaction: if single changes cannot be had, several are told as one. It ends
+	// with an error only; call it again then, and forget what was told before.
 	//
 	// Reasons: invalid_name, invalid_namespace, invalid_prefix, not_permitted,
 	// recipe_restarting.
