@@ -1,41 +1,22 @@
 package recipe
 
 import (
-	"fmt"
-	"net/url"
-
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/conclavehq/conclave/internal/reason"
 )
 
 // Domain is the domain of Conclave's reasons in google.rpc.ErrorInfo.
-const Domain = "conclave"
+const Domain = reason.Domain
 
-// Errorf returns the error of a call: a gRPC status whose message begins with
-// the reason, and that carries it as google.rpc.ErrorInfo too. Reasons are
-// lower_snake_case; the public ones are listed in the API's error table.
-func Errorf(code codes.Code, reason, format string, args ...any) error {
-	st := status.New(code, reason+": "+fmt.Sprintf(format, args...))
-	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: Domain}); err == nil {
-		st = detailed
-	}
-	return st.Err()
+// Errorf returns the error of a call: a gRPC status whose message is
+// "<reason>: <text>", and that carries the reason as google.rpc.ErrorInfo too.
+// Reasons are lower_snake_case. The ones that hosts and the standard recipes
+// share are listed at [Status]; a recipe may have more of its own.
+func Errorf(code codes.Code, why, format string, args ...any) error {
+	return reason.Errorf(code, why, format, args...)
 }
 
-// Reason returns the reason in an error of a call, or "".
-func Reason(err error) string {
-	for _, d := range status.Convert(err).Details() {
-		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
-			return info.GetReason()
-		}
-	}
-	return ""
-}
-
-func unescape(s string) string {
-	if u, err := url.QueryUnescape(s); err == nil {
-		return u
-	}
-	return s
-}
+// Reason returns the reason in an error of a call, on either side of it, or ""
+// if it has none.
+func Reason(err error) string { return reason.Of(err) }

@@ -3,6 +3,7 @@ package recipe
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
 // The metadata that a host adds to a call with a session, and strips from what
@@ -24,36 +26,52 @@ const (
 	MetaIdentity  = "conclave-identity"  // who called; empty while authentication is off
 )
 
+// DefaultNamespace is the namespace of callers who name none.
+const DefaultNamespace = "default"
+
 // A Caller is who called, as the host found out.
 type Caller struct {
-	Session   string // the session's id
-	Lease     clientv3.LeaseID
-	TTL       time.Duration
-	Owner     string
-	Namespace string
-	Identity  string
+	Session   string           // the session's id
+	Lease     clientv3.LeaseID // which the session's owner keeps alive
+	TTL       time.Duration    // of the lease, in whole seconds
+	Owner     string           // a label for people; it proves nothing
+	Namespace string           // the session's
+	Identity  string           // who logged in; empty while authentication is off
 }
 
 // CallerFrom returns the caller of the call that ctx belongs to; ok is false
 // for a call without a session.
 func CallerFrom(ctx context.Context) (c Caller, ok bool) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	lease, err := strconv.ParseInt(first(md, MetaLease), 16, 64)
+	lease, err := strconv.ParseInt(first(ctx, MetaLease), 16, 64)
 	if err != nil || lease == 0 {
 		return Caller{}, false
 	}
-	seconds, err := strconv.ParseInt(first(md, MetaTTL), 10, 64)
+	seconds, err := strconv.ParseInt(first(ctx, MetaTTL), 10, 64)
 	if err != nil || seconds <= 0 {
 		return Caller{}, false
 	}
-	return Caller{Session: first(md, MetaSession), Lease: clientv3.LeaseID(lease), TTL: time.Duration(seconds) * time.Second,
-		Owner: unescape(first(md, MetaOwner)), Namespace: first(md, MetaNamespace), Identity: first(md, MetaIdentity)}, true
+	return Caller{Session: first(ctx, MetaSession), Lease: clientv3.LeaseID(lease), TTL: time.Duration(seconds) * time.Second,
+		Owner: unescape(first(ctx, MetaOwner)), Namespace: first(ctx, MetaNamespace), Identity: first(ctx, MetaIdentity)}, true
+}
+
+// Metadata returns c as the metadata from which [CallerFrom] reads it, for hosts
+// and for tests that stand in for one.
+func (c Caller) Metadata() metadata.MD {
+	return metadata.MD{
+		MetaSession:   {c.Session},
+		MetaLease:     {strconv.FormatInt(int64(c.Lease), 16)},
+		MetaTTL:       {strconv.FormatInt(int64(c.TTL/time.Second), 10)},
+		MetaOwner:     {url.QueryEscape(c.Owner)},
+		MetaNamespace: {c.Namespace},
+		MetaIdentity:  {c.Identity},
+	}
 }
 
 // Session returns the session of the call that ctx belongs to, borrowed from its
 // owner: it attaches keys to the caller's lease, never renews or revokes it, and
-// ends when the lease does. Calls of one caller share it. The error is a status
-// with the reason invalid_session_id if the call has no session.
+// ends when the lease does. Calls of one caller share it. The error is a status:
+// invalid_session_id if the call has no session, recipe_restarting while the
+// recipe stops.
 func Session(ctx context.Context, env Env) (*core.Session, error) {
 	c, ok := CallerFrom(ctx)
 	if !ok {
@@ -62,12 +80,41 @@ func Session(ctx context.Context, env Env) (*core.Session, error) {
 	if env.lender == nil {
 		return nil, fmt.Errorf("recipe %s: its Env was not made by NewEnv", env.Instance)
 	}
-	return env.lender.Session(core.Loan{Lease: c.Lease, TTL: c.TTL, Owner: c.Owner, Namespace: c.Namespace, Log: env.Log})
+	s, err := env.lender.Session(core.Loan{Lease: c.Lease, TTL: c.TTL, Owner: c.Owner, Namespace: c.Namespace, Log: env.Log})
+	if err != nil {
+		return nil, Status(err)
+	}
+	return s, nil
 }
 
-func first(md metadata.MD, key string) string {
-	if v := md.Get(key); len(v) > 0 {
+// Namespace returns the namespace that a call is about: the one that its request
+// names, "default" if it names none. The error is a status with the reason
+// invalid_namespace, if there can be no such namespace or the call has a session
+// in another one.
+func Namespace(ctx context.Context, requested string) (string, error) {
+	if requested == "" {
+		requested = DefaultNamespace
+	}
+	if err := keyspace.CheckNamespace("namespace", requested); err != nil {
+		return "", invalid(err)
+	}
+	if c, ok := CallerFrom(ctx); ok && c.Namespace != requested {
+		return "", Errorf(codes.InvalidArgument, "invalid_namespace", "namespace: is %q, and the session's is %q", requested, c.Namespace)
+	}
+	return requested, nil
+}
+
+// first returns the first value of a key of the call's metadata, or "".
+func first(ctx context.Context, key string) string {
+	if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
 		return v[0]
 	}
 	return ""
+}
+
+func unescape(s string) string {
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
 }
