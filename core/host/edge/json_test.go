@@ -1,14 +1,17 @@
 package edge_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// A exchange is a request and what must come of it.
+// An exchange is a request and what must come of it.
 type exchange struct {
 	name   string
 	method string // default POST
@@ -24,15 +27,16 @@ type exchange struct {
 	check   func(t *testing.T, h http.Header)
 }
 
-const echoPath = "/edge.test.v1.EchoService/Echo"
-
-func exchanges() []exchange {
-	jsonType := map[string]string{"Content-Type": "application/json"}
-	return []exchange{
-		{name: "plain", header: jsonType, body: `{"name":"a"}`, status: 200, has: []string{`"name":"a"`}},
-		{name: "unknown field", header: jsonType, body: `{"nmae":"a"}`, status: 400, code: "invalid_argument",
-			message: `invalid_request: unknown field "nmae" in edge.test.v1.Message; did you mean "name"? (line 1:2)`},
+// bomb is 64 MiB of spaces, in gzip.
+func bomb() string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	chunk := bytes.Repeat([]byte(" "), 1<<20)
+	for range 64 {
+		_, _ = z.Write(chunk)
 	}
+	_ = z.Close()
+	return b.String()
 }
 
 func TestJSON(t *testing.T) {
@@ -41,7 +45,7 @@ func TestJSON(t *testing.T) {
 		s := start(t, serverOptions{tls: secure})
 		for _, over := range []transport{http1, http2} {
 			c := s.client(t, over)
-			for _, x := range exchanges() {
+			for _, x := range slices.Concat(contentTypes(), bodies(), calls(), metadatas(), streams()) {
 				name := string(over) + "/" + x.name
 				if secure {
 					name = "tls/" + name
