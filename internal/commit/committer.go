@@ -29,6 +29,8 @@ type Committer struct {
 	pending  []*item
 	inFlight int
 	maxOps   int
+	wait     int // batches until a plain one is tried
+	distrust int // for how many a refusal counts
 	closed   bool
 }
 

@@ -29,6 +29,7 @@ type batch struct {
 	puts [][]string
 	ops  int // as etcd counts them
 	size int
+	flat bool // without nested transactions
 }
 
 // seen records the transactions that a client sends, and lets them pass.
@@ -49,7 +50,7 @@ func (s *stage) watch() *seen {
 }
 
 func (v *seen) add(txn *pb.TxnRequest) {
-	b := batch{size: proto.Size(txn)}
+	b := batch{size: proto.Size(txn), flat: len(txn.Success) == 0 || txn.Success[0].GetRequestTxn() == nil}
 	inner := 0
 	for _, op := range txn.Success {
 		nested := op.GetRequestTxn()
@@ -71,6 +72,14 @@ func (v *seen) add(txn *pb.TxnRequest) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.batches = append(v.batches, b)
+}
+
+// plain tells of each request whether it had no nested transactions.
+func (v *seen) plain() (plain []bool) {
+	for _, b := range v.all() {
+		plain = append(plain, b.flat)
+	}
+	return plain
 }
 
 func (v *seen) all() []batch {

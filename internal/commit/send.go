@@ -13,6 +13,9 @@ func (c *Committer) send(batch []*item) {
 		i.done(c.one(c.ctx, &i.txn))
 		return
 	}
+	if c.plain(batch) && c.sendPlain(batch) {
+		return
+	}
 	ops := make([]clientv3.Op, len(batch))
 	for k, i := range batch {
 		ops[k] = clientv3.OpTxn(i.txn.If, i.txn.Then, i.txn.Else)
@@ -25,18 +28,26 @@ func (c *Committer) send(batch []*item) {
 			i.done(result((*clientv3.TxnResponse)(t), resp.Header), nil)
 		}
 	case definite(err):
-		// One member's fault, a dead lease for example, is not the others'.
-		if tooManyOps(err) {
-			c.lower()
-		}
-		for _, i := range batch {
-			i.done(c.one(c.ctx, &i.txn))
-		}
+		c.apart(batch, err)
 	default:
-		err = Classify(err)
-		for _, i := range batch {
-			i.done(Result{}, err)
-		}
+		fail(batch, Classify(err))
+	}
+}
+
+// apart sends each member of a batch by itself that etcd answered with an error:
+// the fault of one, a dead lease for example, is not the others'.
+func (c *Committer) apart(batch []*item, err error) {
+	if tooManyOps(err) {
+		c.lower()
+	}
+	for _, i := range batch {
+		i.done(c.one(c.ctx, &i.txn))
+	}
+}
+
+func fail(batch []*item, err error) {
+	for _, i := range batch {
+		i.done(Result{}, err)
 	}
 }
 

@@ -21,6 +21,7 @@ type step struct {
 	orElse  []int
 	removes bool // the else branch deletes instead of writing
 	reads   []int
+	likely  bool
 }
 
 const serialKeys = 5
@@ -40,7 +41,7 @@ func (s step) txn(n int, key func(int) string) commit.Txn {
 	if s.expect != "" {
 		guard = clientv3.Compare(clientv3.Value(key(s.guard)), "=", s.expect)
 	}
-	t := commit.Txn{Scope: s.scope(key), If: []clientv3.Cmp{guard}}
+	t := commit.Txn{Scope: s.scope(key), If: []clientv3.Cmp{guard}, Likely: s.likely}
 	for _, k := range s.reads {
 		t.Then, t.Else = append(t.Then, clientv3.OpGet(key(k))), append(t.Else, clientv3.OpGet(key(k)))
 	}
@@ -60,7 +61,8 @@ func (s step) txn(n int, key func(int) string) commit.Txn {
 func genStep(total int) *rapid.Generator[step] {
 	return rapid.Custom(func(t *rapid.T) step {
 		keys := rapid.IntRange(0, serialKeys-1)
-		s := step{guard: keys.Draw(t, "guard"), removes: rapid.Bool().Draw(t, "removes")}
+		s := step{guard: keys.Draw(t, "guard"), removes: rapid.Bool().Draw(t, "removes"),
+			likely: rapid.IntRange(0, 9).Draw(t, "likely") > 0}
 		if rapid.Bool().Draw(t, "expects") {
 			s.expect = fmt.Sprint(rapid.IntRange(0, total-1).Draw(t, "expect"))
 		}

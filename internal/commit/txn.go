@@ -13,6 +13,9 @@ type Txn struct {
 	If    []clientv3.Cmp
 	Then  []clientv3.Op
 	Else  []clientv3.Op
+	// Likely says that the comparisons will almost certainly hold. It changes
+	// what the transaction costs, and nothing else.
+	Likely bool
 }
 
 // A Result is etcd's answer to one transaction.

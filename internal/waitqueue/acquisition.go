@@ -99,6 +99,12 @@ func (a *acquisition) txn(cmps []clientv3.Cmp, then, otherwise []clientv3.Op) co
 	return commit.Txn{Scope: a.scope(), If: cmps, Then: then, Else: otherwise}
 }
 
+// likely marks a transaction whose comparisons almost always hold.
+func likely(t commit.Txn) commit.Txn {
+	t.Likely = true
+	return t
+}
+
 func (a *acquisition) lease() clientv3.OpOption { return clientv3.WithLease(a.q.e.Lease()) }
 
 // ticketValue is the value of a's tickets while they wait.

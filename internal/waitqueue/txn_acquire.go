@@ -62,10 +62,10 @@ func (a *acquisition) takeFree() []clientv3.Op {
 // tell, its reply says who owns them.
 func (a *acquisition) tryTxn(tell bool) commit.Txn {
 	if a.bare() {
-		return a.txn([]clientv3.Cmp{absentIn(a.parts[0].n.all())}, a.grant(a.rec), a.readOwners(tell))
+		return likely(a.txn([]clientv3.Cmp{absentIn(a.parts[0].n.all())}, a.grant(a.rec), a.readOwners(tell)))
 	}
 	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
-	return a.txn(cmps, a.takeFree(), a.readOwners(tell))
+	return likely(a.txn(cmps, a.takeFree(), a.readOwners(tell)))
 }
 
 func (a *acquisition) readOwners(tell bool) []clientv3.Op {
@@ -136,7 +136,7 @@ func (a *acquisition) queues() bool {
 func (a *acquisition) queueTxn() commit.Txn {
 	p := &a.parts[0]
 	cmps := []clientv3.Cmp{absent(p.n.void(a.id)), notValue(p.own, a.rec), absent(p.ticket), absent(p.n.limit())}
-	return a.txn(cmps, []clientv3.Op{a.putTicket(p)}, nil)
+	return likely(a.txn(cmps, []clientv3.Op{a.putTicket(p)}, nil))
 }
 
 // readQueued reads the reply of queueTxn, and reports whether a is in line.

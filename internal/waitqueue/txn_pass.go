@@ -78,7 +78,7 @@ func (p *pass) brevity() brevity {
 func (p *pass) handoverTxn() commit.Txn {
 	part := &p.parts[0]
 	l, _ := p.levelFor(part, part.hints)
-	return p.t.a.txn(append([]clientv3.Cmp{unmodified(part.p.own, part.rev)}, l.cmps...), l.ops, nil)
+	return likely(p.t.a.txn(append([]clientv3.Cmp{unmodified(part.p.own, part.rev)}, l.cmps...), l.ops, nil))
 }
 
 // releaseTxn is the pass of a name for which nobody waits. If somebody waits it does nothing.
@@ -99,7 +99,7 @@ func (p *pass) releaseTxn() commit.Txn {
 	default:
 		cmps = append(cmps, idle(n.line()))
 	}
-	return p.t.a.txn(cmps, []clientv3.Op{then}, nil)
+	return likely(p.t.a.txn(cmps, []clientv3.Op{then}, nil))
 }
 
 // setOps are the operations of a set's pass that concern no single name.
