@@ -47,7 +47,7 @@ func (r *Router) answer(c *call, err error) error {
 	}
 	switch {
 	case !bare:
-		return err
+		return plain(err)
 	case code == codes.Canceled:
 		return reason.Errorf(code, "canceled", "the call was given up")
 	case code == codes.DeadlineExceeded:
@@ -59,6 +59,19 @@ func (r *Router) answer(c *call, err error) error {
 	}
 	r.log.Error("call failed without a status", "method", method, "error", err)
 	return reason.Errorf(codes.Unknown, "recipe_failed", "the recipe failed; the host's log has the reason")
+}
+
+// plain takes off what was wrapped around a status with a reason: its message
+// begins with the reason, and with nothing else.
+func plain(err error) error {
+	if _, direct := err.(interface{ GRPCStatus() *status.Status }); direct { //nolint:errorlint // a wrapped one is what the rest is about
+		return err
+	}
+	var coded interface{ GRPCStatus() *status.Status }
+	if why := reason.Of(err); why != "" && errors.As(err, &coded) {
+		return coded.GRPCStatus().Err()
+	}
+	return err
 }
 
 // codeOf returns the code that an error stands for; bare says that it is no

@@ -17,7 +17,7 @@ import (
 // default, a negative one is no limit. A call over a limit is answered at once
 // with RESOURCE_EXHAUSTED: limit_calls, limit_streams or limit_message.
 type Limits struct {
-	// Calls are the calls in flight, of all classes but Settling. Default 50,000.
+	// Calls are the calls in flight, Settling and Probes aside. Default 50,000.
 	Calls int
 	// Reads are unary calls in flight without side effects. Default 5,000.
 	Reads int
@@ -110,7 +110,7 @@ func (r *Router) limitCalls(rt *route, next handler) handler {
 		if n := l.inFlight[k].Add(1); l.most[k] > 0 && n > l.most[k] {
 			return reason.Errorf(codes.ResourceExhausted, "limit_calls", "the host serves %d %s at a time, and no more; try again", l.most[k], k)
 		}
-		if k == settling {
+		if k == settling || k == probes {
 			return next(c)
 		}
 		defer l.calls.Add(-1)

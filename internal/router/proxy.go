@@ -219,19 +219,20 @@ func own(err error) error {
 
 // answer makes an error of the service's side one for the caller. A connection
 // that fails does so in grpc-go's words, which name the socket: whatever has no
-// details may be such, because only the other end adds them.
+// details may be such, because only the other end adds them. The same words
+// follow those on a deadline that passed while the connection failed.
 func (t *target) answer(ctx context.Context, err error) error {
 	var mine ownError
 	if errors.As(err, &mine) {
 		return mine.error
 	}
-	if ctx.Err() != nil {
-		return err
-	}
 	st := status.Convert(err)
+	ended := st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded
 	switch {
-	case st.Code() == codes.Unavailable && len(st.Proto().GetDetails()) == 0,
-		st.Code() == codes.Canceled && (t.ended() || st.Message() == closingText):
+	case ended && ctx.Err() != nil:
+		return ctx.Err()
+	case st.Code() == codes.Canceled && (t.ended() || st.Message() == closingText),
+		st.Code() == codes.Unavailable && len(st.Proto().GetDetails()) == 0:
 		return restarting("the recipe's process cannot be reached; try again")
 	}
 	return err

@@ -101,7 +101,7 @@ func (r *Router) publish(s *set, services []*service) ([]*set, error) {
 	next := map[string]*service{}
 	replaced := map[*set]bool{}
 	for name, sv := range old.services {
-		if sv.set.owner == s.owner {
+		if sv.set.owner == s.owner && sv.set.own == s.own {
 			replaced[sv.set] = true
 			continue
 		}
