@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,8 +34,12 @@ func (h *Host) web() (http.Handler, error) {
 	}
 	e, err := edge.New(edge.Options{Handler: h.parts.router.Handle, Codec: router.Codec(), Next: mux,
 		MaxRequest: h.cfg.Limits.RequestBytes, Log: h.log})
+	if err != nil {
+		return nil, err
+	}
 	h.parts.edge = e
-	return e, err
+	host, _, _ := net.SplitHostPort(h.cfg.API.Listen) // Check has seen it
+	return edge.Protect(e, append([]string{host}, h.cfg.API.Names...)...), nil
 }
 
 // liveChecks are empty: a process that answers lives.
