@@ -35,8 +35,9 @@ func (r *Router) answer(c *call, err error) error {
 		return nil
 	}
 	code, bare := codeOf(err)
-	if code == codes.Canceled || code == codes.DeadlineExceeded {
-		switch cause := context.Cause(c.ctx); {
+	cause := context.Cause(c.ctx)
+	if code == codes.Canceled || code == codes.DeadlineExceeded || (cause != nil && errors.Is(err, cause)) {
+		switch {
 		case errors.Is(cause, ErrStopping):
 			return stopping()
 		case errors.Is(cause, ErrWithdrawn):
