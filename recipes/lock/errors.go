@@ -1,0 +1,46 @@
+package lock
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/lock"
+)
+
+// The reasons of this recipe, beside those of recipe.Status.
+const (
+	reasonLocked     = "locked"
+	reasonConflict   = "conflict"
+	reasonStaleToken = "stale_token"
+)
+
+// status is the error of a call.
+func status(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, lock.ErrLocked):
+		return recipe.Errorf(codes.Aborted, reasonLocked, "%s", err)
+	case errors.Is(err, lock.ErrLimitMismatch):
+		return recipe.Errorf(codes.Aborted, reasonConflict, "%s", err)
+	default:
+		return recipe.Status(err)
+	}
+}
+
+// invalid is the error of an argument outside its limits; nil is nil.
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return recipe.Status(fmt.Errorf("%w: %w", core.ErrInvalid, err))
+}
+
+// invalidf is invalid for one field.
+func invalidf(field, format string, args ...any) error {
+	return recipe.Errorf(codes.InvalidArgument, "invalid_"+field, field+": "+format, args...)
+}

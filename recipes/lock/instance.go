@@ -1,0 +1,106 @@
+package lock
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/watch"
+	"github.com/conclavehq/conclave/recipes/lock/internal/history"
+	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+)
+
+// An instance is a LockService that runs.
+type instance struct {
+	lockv1.UnimplementedLockServiceServer
+
+	env      recipe.Env
+	cfg      config
+	recorder *history.Recorder // nil: no history is kept
+	lender   *core.Lender      // for forced releases, which act for nobody's session
+	own      atomic.Pointer[core.Session]
+	streams  *watch.Streams
+
+	ctx  context.Context // ends with Close
+	stop context.CancelCauseFunc
+	done chan struct{} // closed when the background work has ended
+}
+
+func newInstance(env recipe.Env, cfg config) *instance {
+	i := &instance{env: env, cfg: cfg, lender: core.NewLender(env.Client), streams: new(watch.Streams), done: make(chan struct{})}
+	i.ctx, i.stop = context.WithCancelCause(context.Background())
+	if !cfg.off {
+		i.recorder = history.NewRecorder(history.Config{Client: env.Client, Instance: env.Instance, Keep: cfg.endings, Age: cfg.age, Log: env.Log})
+	}
+	go i.run()
+	return i
+}
+
+// run keeps a session of the instance's own, and records under it.
+func (i *instance) run() {
+	defer close(i.done)
+	pause := backoff.NewExponentialBackOff()
+	pause.MaxInterval = 10 * time.Second
+	for {
+		err := core.Keep(i.ctx, i.env.Client, i.work, core.WithOwner("lock-recipe"), core.WithLogger(i.env.Log))
+		if i.ctx.Err() != nil {
+			return
+		}
+		i.env.Log.Warn("lock recipe: background work ended, it starts again", "err", err)
+		timer := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-timer.C:
+		case <-i.ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+func (i *instance) work(ctx context.Context, s *core.Session) error {
+	i.own.Store(s)
+	defer i.own.Store(nil)
+	if i.recorder != nil {
+		return i.recorder.Run(ctx, s)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// Close ends calls that wait, with their places in line kept, and what runs in
+// the background. It returns ctx's error if that takes too long. It is
+// idempotent.
+func (i *instance) Close(ctx context.Context) error {
+	i.stop(core.ErrSessionClosed)
+	select {
+	case <-i.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	i.lender.Close()
+	return nil
+}
+
+// space returns the keys of the namespace that a request is about.
+func (i *instance) space(ctx context.Context, requested string) (state.Space, error) {
+	namespace, err := recipe.Namespace(ctx, requested)
+	if err != nil {
+		return state.Space{}, err
+	}
+	return state.NewSpace(namespace, i.env.Instance), nil
+}
+
+// named is space for a request about one name.
+func (i *instance) named(ctx context.Context, requested, name string) (state.Space, error) {
+	s, err := i.space(ctx, requested)
+	if err != nil {
+		return s, err
+	}
+	return s, invalid(keyspace.CheckName("name", name))
+}

@@ -1,0 +1,205 @@
+package history
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits of what is written.
+const (
+	maxTotal  = 100_000 // endings in a namespace
+	perSecond = 10      // endings of one name, over time
+	leastWait = time.Second
+)
+
+// A ledger is what a recorder still has to write, and what stands in etcd.
+type ledger struct {
+	keep int           // endings of a name
+	age  time.Duration // after which a name is forgotten
+
+	mu      sync.Mutex
+	tails   map[string]*tail
+	shelves map[string]*shelf
+	total   int     // endings in all shelves
+	upto    int64   // all until here has been seen
+	gaps    []Gap   // the newest last
+	gapped  bool    // one of them is not written
+	markAt  int64   // the revision of the mark
+	leases  []int64 // whose keys are to be written
+	asked   map[int64]bool
+	dirty   chan struct{} // one token: there is something to write
+}
+
+// A tail is the endings of a name that are not written.
+type tail struct {
+	first int64 // revision of the oldest, kept or not
+	ended []found
+}
+
+// A shelf is the chunks of a name that stand in etcd, oldest first.
+type shelf struct {
+	chunks []chunkKey
+	count  int
+	next   time.Time // not before is it written again
+}
+
+func newLedger(keep int, age time.Duration) *ledger {
+	return &ledger{keep: keep, age: age, tails: make(map[string]*tail), shelves: make(map[string]*shelf),
+		asked: make(map[int64]bool), dirty: make(chan struct{}, 1)}
+}
+
+func (l *ledger) signal() {
+	select {
+	case l.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// stands notes a chunk that stands in etcd. Chunks of a name come in order.
+func (l *ledger) stands(segment string, k chunkKey) {
+	s := l.shelves[segment]
+	if s == nil {
+		s = new(shelf)
+		l.shelves[segment] = s
+	}
+	s.chunks = append(s.chunks, k)
+	s.count += k.n
+	l.total += k.n
+}
+
+// add takes an ending in, unless it was written before.
+func (l *ledger) add(f found) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.shelves[f.segment]; s != nil && len(s.chunks) > 0 && f.rev <= s.chunks[len(s.chunks)-1].rev {
+		return
+	}
+	t := l.tails[f.segment]
+	if t == nil {
+		t = &tail{first: f.rev}
+		l.tails[f.segment] = t
+	}
+	if len(t.ended) == l.keep {
+		t.ended[0] = found{}
+		t.ended = t.ended[1:]
+	}
+	t.ended = append(t.ended, f)
+	l.signal()
+}
+
+// saw notes that all until a revision has been taken in.
+func (l *ledger) saw(rev int64, gap *Gap) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.upto = max(l.upto, rev)
+	if gap != nil {
+		l.gaps = append(l.gaps, *gap)
+		l.gaps = l.gaps[max(0, len(l.gaps)-maxGaps):]
+		l.gapped = true
+		l.signal()
+	}
+}
+
+// owns notes a lease that owns something and has no key of ours yet.
+func (l *ledger) owns(lease int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if lease == 0 || l.asked[lease] {
+		return
+	}
+	l.asked[lease] = true
+	l.leases = append(l.leases, lease)
+	l.signal()
+}
+
+// settled notes that a lease's key was written, or that the lease is gone.
+func (l *ledger) settled(lease int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.asked, lease)
+}
+
+// An entry is what is written of one name.
+type entry struct {
+	segment string
+	key     chunkKey
+	endings []Ending
+	drop    string // chunks before this one's key go; empty: none
+}
+
+// A batch is what one flush writes.
+type batch struct {
+	entries []entry
+	leases  []int64
+	mark    mark
+	put     bool // the mark
+}
+
+// take returns what may be written now, and when to come again for what may not
+// yet; the zero time stands for never.
+func (l *ledger) take(now time.Time) (b batch, again time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for segment, t := range l.tails {
+		s := l.shelves[segment]
+		if s != nil && now.Before(s.next) {
+			if again.IsZero() || s.next.Before(again) {
+				again = s.next
+			}
+			continue
+		}
+		b.entries = append(b.entries, l.entry(segment, t, now))
+		delete(l.tails, segment)
+	}
+	b.leases, l.leases = l.leases, nil
+	b.put, l.gapped = len(b.entries) > 0 || l.gapped, false
+	b.mark = l.next(now)
+	return b, again
+}
+
+// mark is what may be said when what was taken so far is written.
+func (l *ledger) mark(now time.Time) mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next(now)
+}
+
+func (l *ledger) next(now time.Time) mark {
+	upto := l.upto
+	for _, t := range l.tails {
+		upto = min(upto, t.first-1)
+	}
+	return mark{V: version, Revision: upto, At: now.UTC(), Gaps: l.gaps}
+}
+
+// entry makes the next chunk of a name, and puts it on the shelf.
+func (l *ledger) entry(segment string, t *tail, now time.Time) entry {
+	n := len(t.ended)
+	e := entry{segment: segment, key: chunkKey{rev: t.ended[n-1].rev, unix: now.Unix(), n: n}}
+	for i := range t.ended {
+		e.endings = append(e.endings, t.ended[i].ending())
+	}
+	l.stands(segment, e.key)
+	s := l.shelves[segment]
+	s.next = now.Add(max(leastWait, time.Duration(n)*time.Second/perSecond))
+	if l.trim(s) {
+		e.drop = s.chunks[0].String()
+	}
+	return e
+}
+
+// trim takes chunks off a shelf that are not needed for the newest endings.
+func (l *ledger) trim(s *shelf) (some bool) {
+	for len(s.chunks) > 1 && s.count-s.chunks[0].n >= l.keep {
+		l.take1(s)
+		some = true
+	}
+	return some
+}
+
+// take1 takes the oldest chunk off a shelf.
+func (l *ledger) take1(s *shelf) {
+	s.count -= s.chunks[0].n
+	l.total -= s.chunks[0].n
+	s.chunks = s.chunks[1:]
+}

@@ -1,0 +1,225 @@
+package history
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+)
+
+// shortest is the shortest TTL that a session can have. An ownership that lasted
+// less did not end because nobody renewed it.
+const shortest = 5 * time.Second
+
+// A tracker knows the state of a namespace's locks and finds the endings in what
+// changes it.
+type tracker struct {
+	space
+
+	names *state.Names
+	alive map[int64]bool // leases whose key stands
+}
+
+func newTracker(s space) *tracker {
+	return &tracker{space: s, names: state.NewNames(s.Space), alive: make(map[int64]bool)}
+}
+
+// load takes in a key as it was read.
+func (t *tracker) load(kv *mvccpb.KeyValue) {
+	if lease, ok := t.leaseOf(string(kv.Key)); ok {
+		t.alive[lease] = true
+		return
+	}
+	t.names.Put(kv)
+}
+
+// A found is an ending before its records are read, which is only done for those
+// that are kept.
+type found struct {
+	segment string
+	kind    state.Kind
+	owner   *mvccpb.KeyValue // the ownership that ended
+	ticket  *mvccpb.KeyValue // its ticket, or nil
+	next    *mvccpb.KeyValue // the owner that it was passed to, or nil
+	notice  *state.NoticeValue
+	left    bool // its ticket still stands
+	// next is the owner itself, as a reader
+	downgraded bool
+	cause      string
+	rev        int64
+	seen       time.Time
+	bound      bool
+}
+
+// apply takes in what one revision did and returns what ended in it. seen is
+// the time of it; bound says that it was earlier by an unknown time.
+func (t *tracker) apply(rev int64, events []*clientv3.Event, seen time.Time, bound bool) []found {
+	gone := t.goneLeases(events)
+	var ended []found
+	for _, ev := range events {
+		if f, ok := t.ending(ev, events); ok {
+			f.rev, f.seen, f.bound = rev, seen, bound
+			f.cause = t.cause(&f, gone)
+			ended = append(ended, f)
+		}
+	}
+	for _, ev := range events {
+		if lease, ok := t.leaseOf(string(ev.Kv.Key)); ok {
+			if ev.Type == mvccpb.DELETE {
+				delete(t.alive, lease)
+			} else {
+				t.alive[lease] = true
+			}
+			continue
+		}
+		t.names.Apply(ev)
+	}
+	return ended
+}
+
+// goneLeases returns the leases whose keys went in these events.
+func (t *tracker) goneLeases(events []*clientv3.Event) map[int64]bool {
+	var gone map[int64]bool
+	for _, ev := range events {
+		if ev.Type != mvccpb.DELETE {
+			continue
+		}
+		if lease, ok := t.leaseOf(string(ev.Kv.Key)); ok {
+			if gone == nil {
+				gone = make(map[int64]bool)
+			}
+			gone[lease] = true
+		}
+	}
+	return gone
+}
+
+// ending tells whether ev ends an ownership that stood before: it deletes its
+// key, or puts the next owner's record there.
+func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, bool) {
+	segment, rest, ok := t.Split(string(ev.Kv.Key))
+	if !ok {
+		return found{}, false
+	}
+	kind, id, _ := state.Parse(rest)
+	n := t.names.Get(segment)
+	if !kind.Owner() || n == nil || n.Owners[string(ev.Kv.Key)] == nil {
+		return found{}, false
+	}
+	f := found{segment: segment, kind: kind, owner: n.Owners[string(ev.Kv.Key)]}
+	if kind != state.Grant {
+		f.ticket = n.Granted[id]
+	}
+	if ev.Type == mvccpb.PUT {
+		f.next = ev.Kv
+	} else {
+		f.next, f.downgraded = t.successor(&f, events)
+	}
+	if n.Noticed() {
+		f.notice = n.Notice(state.RecordOf(f.owner).ID)
+	}
+	f.left = n.LeftTicket(f.owner, func(ticket string) bool { return deletedIn(events, ticket) })
+	return f, true
+}
+
+// successor finds the reader or the owner of permits that was let in by the same
+// transaction; downgraded tells that it is the owner itself.
+func (t *tracker) successor(f *found, events []*clientv3.Event) (next *mvccpb.KeyValue, downgraded bool) {
+	var id string
+	for _, ev := range events {
+		if ev.Type != mvccpb.PUT || !t.owns(f.segment, string(ev.Kv.Key)) {
+			continue
+		}
+		if id == "" {
+			id = state.RecordOf(f.owner).ID
+		}
+		prev := state.RecordOf(ev.Kv).Prev
+		switch {
+		case prev != nil && prev.ID == id:
+			return ev.Kv, false
+		case prev == nil && f.kind == state.Grant && ev.Kv.Lease == f.owner.Lease:
+			return ev.Kv, true
+		}
+	}
+	return nil, false
+}
+
+// owns tells whether key is an ownership of the name.
+func (t *tracker) owns(segment, key string) bool {
+	s, rest, ok := t.Split(key)
+	if !ok || s != segment {
+		return false
+	}
+	kind, _, _ := state.Parse(rest)
+	return kind.Owner()
+}
+
+func deletedIn(events []*clientv3.Event, key string) bool {
+	return slices.ContainsFunc(events, func(ev *clientv3.Event) bool {
+		return ev.Type == mvccpb.DELETE && string(ev.Kv.Key) == key
+	})
+}
+
+// cause says why an ownership ended, as far as the events tell. The record of
+// the next owner may say later that it was by force.
+func (t *tracker) cause(f *found, gone map[int64]bool) string {
+	switch {
+	case f.downgraded:
+		return Downgraded
+	case f.next == nil && gone[f.owner.Lease]:
+		return SessionEnded
+	case f.notice != nil:
+		return Forced
+	case f.next != nil:
+		return Released
+	case f.left:
+		return Deleted
+	case t.alive[f.owner.Lease]:
+		return Released
+	default:
+		return Unknown
+	}
+}
+
+// ending reads the records.
+func (f *found) ending() Ending {
+	r := state.RecordOf(f.owner)
+	e := Ending{ID: r.ID, Token: state.TokenOf(f.owner, f.ticket), Mode: state.ModeName(r.Mode), Permits: r.Permits, Owner: r.Owner,
+		Host: r.Host, PID: r.PID, Lease: f.owner.Lease, Purpose: r.Purpose, Since: r.Since, Until: f.seen, Bound: f.bound,
+		Cause: f.cause, Revision: f.rev}
+	if f.notice != nil && e.Cause == Forced {
+		e.By, e.Reason = f.notice.By, f.notice.Reason
+	}
+	if f.next != nil && !f.downgraded {
+		f.passed(&e)
+	}
+	if e.Until.Before(e.Since) {
+		e.Until = e.Since // clocks of two processes
+	}
+	// Too short for an expiry: who releases and closes its session at once looks
+	// like this, if the session ended before its key was written.
+	if e.Cause == Unknown && e.Until.Sub(e.Since) < shortest {
+		e.Cause = Released
+	}
+	return e
+}
+
+// passed adds what the next owner's record tells. It is the best clock too: the
+// one that handed the name over.
+func (f *found) passed(e *Ending) {
+	next := state.RecordOf(f.next)
+	e.Passed = true
+	if !next.Since.IsZero() {
+		e.Until, e.Bound = next.Since, false
+	}
+	if p := next.Prev; p != nil && p.ID == e.ID && p.Cause == state.CauseForced {
+		e.Cause = Forced
+		if by, reason, ok := strings.Cut(p.By, ": "); ok && e.By == "" {
+			e.By, e.Reason = by, reason
+		}
+	}
+}

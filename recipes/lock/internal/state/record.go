@@ -1,0 +1,105 @@
+package state
+
+import (
+	"encoding/json"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/conclavehq/conclave/internal/waitqueue"
+)
+
+// A NoticeValue tells an owner that it is forced out.
+type NoticeValue struct {
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+}
+
+// A ticketValue is what a ticket holds.
+type ticketValue struct {
+	Record  waitqueue.Record `json:"rec"`
+	Granted bool             `json:"granted"`
+	Index   int              `json:"index"`
+}
+
+// RecordOf reads the record of an ownership. A value that nobody of ours wrote
+// reads as an owner of whom nothing is known.
+func RecordOf(kv *mvccpb.KeyValue) waitqueue.Record {
+	var r waitqueue.Record
+	if kv != nil {
+		_ = json.Unmarshal(kv.Value, &r)
+	}
+	return r
+}
+
+// NoticeOf reads a notice.
+func NoticeOf(kv *mvccpb.KeyValue) NoticeValue {
+	var n NoticeValue
+	if kv != nil {
+		_ = json.Unmarshal(kv.Value, &n)
+	}
+	return n
+}
+
+func ticketOf(kv *mvccpb.KeyValue) ticketValue {
+	var t ticketValue
+	if kv != nil {
+		_ = json.Unmarshal(kv.Value, &t)
+	}
+	return t
+}
+
+// CauseForced is the cause, in a record's prev, of an ownership that was ended
+// by force.
+const CauseForced = "forced"
+
+// tokenShift leaves room in a token for the index of a grant in its transaction.
+const tokenShift = 16
+
+// TokenOf returns the token of an ownership; ticket is its granted ticket, or nil.
+func TokenOf(owner, ticket *mvccpb.KeyValue) int64 {
+	index := 0
+	if ticket != nil && ticket.ModRevision == owner.ModRevision {
+		index = ticketOf(ticket).Index
+	}
+	return owner.ModRevision<<tokenShift | int64(index)
+}
+
+// ModeName is a mode in the words of the API.
+func ModeName(m waitqueue.Mode) string {
+	switch m {
+	case waitqueue.Shared:
+		return "read"
+	case waitqueue.Set:
+		return "multi"
+	case waitqueue.Permits:
+		return "permits"
+	default:
+		return "write"
+	}
+}
+
+// A Holder owns a name.
+type Holder struct {
+	waitqueue.Record
+
+	Token  int64
+	Lease  int64
+	Notice *NoticeValue // a forced release under way, or nil
+}
+
+// GraceLeft is what a forced release leaves the holder.
+func (h *Holder) GraceLeft() time.Duration {
+	return min(time.Duration(h.Grace)*time.Millisecond, waitqueue.MaxGrace)
+}
+
+// A Waiter stands in line.
+type Waiter struct {
+	waitqueue.Record
+
+	Lease    int64
+	Priority int
+
+	bucket uint8
+	create int64
+}

@@ -1,0 +1,110 @@
+package lock
+
+import (
+	"context"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+)
+
+const (
+	maxEdges  = 1000 // of who waits for whom, in one answer
+	maxListed = 1000 // holders, and waiters, in one answer
+)
+
+// Why implements the method of the LockService.
+func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.WhyResponse, error) {
+	s, err := i.named(ctx, req.GetNamespace(), req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	names, n, err := i.around(ctx, s, req.GetName())
+	if err != nil {
+		return nil, recipe.Status(err)
+	}
+	resp := &lockv1.WhyResponse{Name: req.GetName()}
+	if n == nil {
+		return resp, nil
+	}
+	l := lockOf(n)
+	resp.Kind, resp.Limit, resp.Taken, resp.Delayed = l.GetKind(), l.GetLimit(), l.GetTaken(), n.Delayed()
+	leases := make(map[int64]bool)
+	for _, h := range first(n.Holders(), maxListed) {
+		resp.Holders = append(resp.Holders, holderOf(&h))
+		leases[h.Lease] = true
+	}
+	for _, w := range first(n.Waiters(), maxListed) {
+		resp.Waiters = append(resp.Waiters, waiterOf(&w))
+		leases[w.Lease] = true
+	}
+	ttls := i.ttls(ctx, leases)
+	for _, h := range resp.GetHolders() {
+		h.Ttl = ttls[h.GetLease()]
+	}
+	for _, w := range resp.GetWaiters() {
+		w.Ttl = ttls[w.GetLease()]
+	}
+	g := newGraph(names)
+	resp.WaitsFor = toldOf(first(g.from(n), maxEdges))
+	resp.Deadlock = toldOf(g.circle(n))
+	return resp, nil
+}
+
+// around reads a name, nil if nobody uses it, and, if somebody waits for it, the
+// locks of the whole namespace at the same moment: who is waited for may wait.
+func (i *instance) around(ctx context.Context, s state.Space, name string) (*state.Names, *state.Name, error) {
+	names := state.NewNames(s)
+	prefix := s.Name(name)
+	rev, err := i.load(ctx, names, prefix, keyspace.End(prefix), 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := names.Get(keyspace.Escape(name))
+	if n == nil || n.Idle() && !n.Delayed() {
+		return names, nil, nil
+	}
+	if n.Waiting() == 0 {
+		return names, n, nil
+	}
+	names = state.NewNames(s)
+	if _, err := i.load(ctx, names, s.Names(), s.End(), rev); err != nil {
+		return nil, nil, err
+	}
+	return names, names.Get(n.Segment), nil
+}
+
+// load reads a range into names, at one revision: 0 stands for now.
+func (i *instance) load(ctx context.Context, names *state.Names, from, end string, rev int64) (int64, error) {
+	for {
+		resp, err := i.env.Client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
+		if err != nil {
+			return 0, err
+		}
+		if rev == 0 {
+			rev = resp.Header.Revision
+		}
+		for _, kv := range resp.Kvs {
+			names.Put(kv)
+		}
+		if !resp.More {
+			return rev, nil
+		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// first returns at most n of all.
+func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
+
+func toldOf(edges []edge) []*lockv1.WaitsFor {
+	told := make([]*lockv1.WaitsFor, len(edges))
+	for k, e := range edges {
+		told[k] = &lockv1.WaitsFor{Name: e.name, Waiter: e.waiter.owner, WaiterLease: e.waiter.lease,
+			Blocker: e.blocker.owner, BlockerLease: e.blocker.lease, Holds: e.holds}
+	}
+	return told
+}
