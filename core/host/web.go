@@ -11,8 +11,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/conclavehq/conclave/core/host/edge"
-	"github.com/conclavehq/conclave/core/host/openapi"
-	"github.com/conclavehq/conclave/core/host/page"
 	"github.com/conclavehq/conclave/internal/router"
 )
 
@@ -25,9 +23,6 @@ func (h *Host) web() (http.Handler, error) {
 		{"GET /livez", healthz(h.liveChecks)},
 		{"GET /readyz", healthz(h.readyChecks)},
 		{"GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{h.parts.metrics, prometheus.DefaultGatherer}, promhttp.HandlerOpts{})},
-		{"GET /openapi.json", http.HandlerFunc(h.openapi)},
-		{"GET /ui/", http.StripPrefix("/ui", page.New(h.Services, h.cfg.Version))},
-		{"GET /{$}", http.RedirectHandler("/ui/", http.StatusFound)},
 	}
 	if err := routes(mux, append(own, h.opts.handlers...)); err != nil {
 		return nil, err
@@ -64,17 +59,6 @@ func (h *Host) readyChecks() []check {
 			return nil
 		}},
 	}
-}
-
-func (h *Host) openapi(w http.ResponseWriter, _ *http.Request) {
-	doc, err := openapi.Document(h.Services(), h.cfg.Version)
-	if err != nil {
-		h.log.Error("openapi document", "error", err)
-		http.Error(w, "the document could not be made; the host's log says why", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(doc) // a caller that has gone needs no answer
 }
 
 // Services returns the descriptors of every service that the host serves, in the

@@ -2,19 +2,16 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/core/host"
 )
 
 const (
@@ -22,109 +19,118 @@ const (
 	defaultPeerAddr   = "127.0.0.1:2380"
 
 	devStart = 30 * time.Second // a database that must be recovered takes time
-	devStop  = 2 * time.Second
 )
 
 type devFlags struct {
-	dataDir, clientAddr, peerAddr, apiAddr string
+	dataDir, clientAddr, peerAddr, apiAddr, config string
 }
 
 func (a *app) devCommand() *cobra.Command {
 	var f devFlags
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run an etcd for development in this terminal",
-		Long: `dev runs one etcd member in this process, on loopback, without configuration, until
-Ctrl-C. It prints "ready etcd=URL" on stdout when it serves. Other commands of the
-same user on this machine find it without flags.
+		Short: "Run a host and its etcd for development in this terminal",
+		Long: `dev runs a host with every standard recipe, and an etcd, in this process, on
+loopback, without configuration, until Ctrl-C. When it serves it prints
+"ready api=URL etcd=URL ui=URL" on stdout. Other commands of the same user on this
+machine find it without flags.
 
 Without --data-dir the data is kept in a directory under the user's cache, which is
 named in the output.`,
 		Example: `  conclave dev
   conclave dev --data-dir ./data
-  conclave dev --client-addr 127.0.0.1:0     # any free port`,
+  conclave dev --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0     # any free ports`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), f) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the data")
-	fs.StringVar(&f.clientAddr, "client-addr", defaultClientAddr, "host:port for etcd clients; port 0 takes a free one")
-	fs.StringVar(&f.peerAddr, "peer-addr", defaultPeerAddr, "host:port for raft; port 0 takes a free one")
-	fs.StringVar(&f.apiAddr, "api-addr", "", "reserved for the host API, which this build does not have")
+	fs.StringVar(&f.apiAddr, "api-addr", "", "host:port for the API (default "+host.DefaultListen+"); port 0 takes a free one")
+	fs.StringVar(&f.clientAddr, "client-addr", "", "host:port for etcd clients (default "+defaultClientAddr+"); port 0 takes a free one")
+	fs.StringVar(&f.peerAddr, "peer-addr", "", "host:port for raft (default "+defaultPeerAddr+"); port 0 takes a free one")
+	fs.StringVar(&f.config, "config", "", "configuration file; flags count before it")
 	return cmd
 }
 
 func (a *app) dev(ctx context.Context, f devFlags) error {
-	ctx, stop := signal.NotifyContext(ctx, ending()...)
-	defer stop()
-	if err := checkLoopback("client-addr", f.clientAddr); err != nil {
-		return err
-	}
-	if err := checkLoopback("peer-addr", f.peerAddr); err != nil {
-		return err
-	}
-	if f.apiAddr != "" {
-		a.note("this build has no host API: nothing listens on --api-addr")
-	}
-	dir, err := a.devDataDir(f)
+	cfg, err := a.devConfig(f)
 	if err != nil {
 		return err
 	}
 	log := newGate(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	starting, cancel := context.WithTimeout(ctx, devStart)
-	defer cancel()
-	m, err := embedded.Start(starting, embedded.Config{
-		Name: "dev", DataDir: dir, ClientAddr: f.clientAddr, PeerAddr: f.peerAddr, Fast: true,
-		Logger:  slog.New(log),
-		OnFatal: func(reason string) { a.note("etcd has to end the process: " + oneLine(errors.New(reason))) },
+	return a.runHost(ctx, hostRun{
+		config: cfg, log: slog.New(log), start: devStart,
+		ready: func(h *host.Host) func() {
+			remove, err := a.announce(devState{PID: os.Getpid(), API: []string{h.API()}, Endpoints: h.Etcd(), DataDir: cfg.DataDir})
+			if err != nil {
+				a.note(fmt.Sprintf("other commands will need --api to find this one: %v", err))
+				remove = func() {}
+			}
+			a.note("data directory " + cfg.DataDir)
+			log.open.Store(true)
+			a.sayReady(h)
+			return remove
+		},
+		stop: func() { log.open.Store(false) },
+		explain: func(err error) error {
+			return hostError(err, cfg.Etcd.ListenClient+" or "+cfg.Etcd.ListenPeer,
+				"conclave dev --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
+		},
 	})
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil // interrupted before it served
+}
+
+// devConfig is the configuration file's, if there is one, under the flags.
+func (a *app) devConfig(f devFlags) (host.Config, error) {
+	var cfg host.Config
+	if f.config != "" {
+		var err error
+		if cfg, err = loadConfig(f.config); err != nil {
+			return cfg, err
 		}
-		return devError(err, f, dir)
 	}
-	return a.serveDev(ctx, stop, log, m)
+	if cfg.Etcd.Mode == host.External || len(cfg.Etcd.Endpoints) > 0 {
+		return cfg, usage("invalid_config", "use conclave serve", "%s: dev runs an etcd of its own, and this one names another", f.config)
+	}
+	for _, addr := range []struct {
+		flag, value, fallback string
+		to                    *string
+	}{
+		{"api-addr", f.apiAddr, host.DefaultListen, &cfg.API.Listen},
+		{"client-addr", f.clientAddr, defaultClientAddr, &cfg.Etcd.ListenClient},
+		{"peer-addr", f.peerAddr, defaultPeerAddr, &cfg.Etcd.ListenPeer},
+	} {
+		*addr.to = firstOf(addr.value, *addr.to, addr.fallback)
+		if err := checkLoopback(addr.flag, *addr.to); err != nil {
+			return cfg, err
+		}
+	}
+	cfg.Name, cfg.Version, cfg.Etcd.Fast = firstOf(cfg.Name, "dev"), readVersion().Version, true
+	var err error
+	cfg.DataDir, err = a.devDataDir(firstOf(f.dataDir, cfg.DataDir), cfg.Etcd.ListenClient)
+	return cfg, err
 }
 
-// serveDev says where the member serves and waits for its end or the user's wish.
-func (a *app) serveDev(ctx context.Context, restoreSignals func(), log gate, m *embedded.Member) error {
-	remove, err := a.announce(devState{PID: os.Getpid(), Endpoints: m.Endpoints(), DataDir: m.DataDir()})
-	if err != nil {
-		a.note(fmt.Sprintf("other commands will need --endpoints to find this one: %v", err))
-	} else {
-		defer remove()
+func firstOf(values ...string) string {
+	for _, v := range values {
+		if v != "" {
+			return v
+		}
 	}
-	a.note("data directory " + m.DataDir())
-	log.open.Store(true)
-	if _, err := fmt.Fprintf(a.stdout, "ready etcd=%s\n", strings.Join(m.Endpoints(), ",")); err != nil {
-		a.note(fmt.Sprintf("nobody reads that it is ready: %v", err))
-	}
-	select {
-	case <-m.Done():
-	case <-ctx.Done():
-		a.note("stopping")
-		log.open.Store(false)
-		// A second signal ends the process at once.
-		restoreSignals()
-	}
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), devStop)
-	defer cancel()
-	return m.Stop(stopping)
+	return ""
 }
 
-func (a *app) devDataDir(f devFlags) (string, error) {
-	if f.dataDir != "" {
-		return filepath.Abs(f.dataDir)
+func (a *app) devDataDir(dir, clientAddr string) (string, error) {
+	if dir != "" {
+		return filepath.Abs(dir)
 	}
 	cache, err := a.cacheDir()
 	if err != nil {
 		return "", usage("invalid_data-dir", "name one with --data-dir", "no directory for the data: %v", err)
 	}
 	name := "dev"
-	if f.clientAddr != defaultClientAddr {
+	if clientAddr != defaultClientAddr {
 		// Two of them, on two ports, are two stores.
-		_, port, _ := net.SplitHostPort(f.clientAddr)
+		_, port, _ := net.SplitHostPort(clientAddr)
 		name += "-" + port
 	}
 	return filepath.Join(cache, name), nil
@@ -133,35 +139,13 @@ func (a *app) devDataDir(f devFlags) (string, error) {
 // checkLoopback refuses an address that other machines can reach: dev asks
 // nobody who they are.
 func checkLoopback(flag, addr string) error {
-	host, _, err := net.SplitHostPort(addr)
+	name, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return usage("invalid_"+flag, "such as 127.0.0.1:2379", "--%s: %v", flag, err)
 	}
-	if ip := net.ParseIP(host); host == "localhost" || (ip != nil && ip.IsLoopback()) {
+	if ip := net.ParseIP(name); name == "localhost" || (ip != nil && ip.IsLoopback()) {
 		return nil
 	}
 	return usage("invalid_"+flag, "use 127.0.0.1",
 		"--%s: %s is not a loopback address, and dev neither encrypts nor asks who calls", flag, addr)
-}
-
-// devError says what stands in the way of a start, and what to do about it.
-func devError(err error, f devFlags, dir string) error {
-	e := &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "failed", Message: oneLine(err), cause: err}
-	switch {
-	case errors.Is(err, embedded.ErrDataDirInUse):
-		e.Reason = "data_dir_in_use"
-		e.Hint = "stop that process, or use another directory with --data-dir"
-	case errors.Is(err, embedded.ErrPortInUse):
-		e.Reason = "address_in_use"
-		e.Message = fmt.Sprintf("%s or %s is in use: another process listens there, perhaps another conclave dev", f.clientAddr, f.peerAddr)
-		e.Hint = "stop it, or use free ports: conclave dev --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0"
-	case errors.Is(err, embedded.ErrCorrupt):
-		e.Reason = "corrupt"
-		e.Hint = fmt.Sprintf("restore it with conclave etcdutl snapshot restore, or move %s away to start empty", dir)
-	case errors.Is(err, embedded.ErrConfig):
-		e.Exit, e.Code, e.Reason = ExitUsage, "invalid_argument", "invalid_argument"
-	case errors.Is(err, embedded.ErrNoQuorum):
-		e.Exit, e.Code, e.Reason = ExitUnavailable, "unavailable", "no_quorum"
-	}
-	return e
 }

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"strings"
+	"time"
+
+	"go.uber.org/dig"
+	"go.uber.org/fx"
+
+	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/core/host"
+	"github.com/conclavehq/conclave/recipes/lock"
+)
+
+// hostStop is how long a host may take to stop, with a little room for fx.
+const hostStop = 2500 * time.Millisecond
+
+// standard are the recipes of every host that this program runs.
+func standard() fx.Option {
+	return host.Add(host.WithRecipe(lock.Recipe{}))
+}
+
+// A hostRun is one run of a host in this process.
+type hostRun struct {
+	config  host.Config
+	log     *slog.Logger
+	start   time.Duration // that the start may take
+	ready   func(h *host.Host) (done func())
+	stop    func() // the stop begins
+	explain func(err error) error
+}
+
+// runHost runs a host until a signal ends it, or it ends itself.
+func (a *app) runHost(ctx context.Context, r hostRun) error {
+	ctx, restoreSignals := signal.NotifyContext(ctx, ending()...)
+	defer restoreSignals()
+	var h *host.Host
+	program := fx.New(
+		fx.NopLogger, fx.StartTimeout(r.start), fx.StopTimeout(hostStop),
+		host.Module, fx.Supply(r.config, r.log), standard(),
+		host.Add(host.WithFatal(func(reason string) { a.note("etcd has to end the process: " + oneLine(errors.New(reason))) })),
+		fx.Populate(&h),
+	)
+	if err := program.Err(); err != nil {
+		return r.explain(dig.RootCause(err))
+	}
+	starting, cancel := context.WithTimeout(ctx, r.start)
+	defer cancel()
+	if err := program.Start(starting); err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted before it served
+		}
+		return r.explain(err)
+	}
+	done := r.ready(h)
+	select {
+	case <-h.Done():
+	case <-ctx.Done():
+		a.note("stopping")
+		r.stop()
+		// A second signal ends the process at once.
+		restoreSignals()
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostStop)
+	defer cancel()
+	err := errors.Join(program.Stop(stopping), h.Err())
+	done()
+	return err
+}
+
+// sayReady prints the one line that scripts wait for.
+func (a *app) sayReady(h *host.Host) {
+	if _, err := fmt.Fprintf(a.stdout, "ready api=%s etcd=%s ui=%s/ui/\n", h.API(), strings.Join(h.Etcd(), ","), h.API()); err != nil {
+		a.note(fmt.Sprintf("nobody reads that it is ready: %v", err))
+	}
+}
+
+// hostError says what stands in the way of a start, and what to do about it.
+func hostError(err error, addresses, freeAddresses string) error {
+	e := &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "failed", Message: oneLine(err), cause: err}
+	inUse, listens := errors.AsType[*host.AddressInUseError](err)
+	switch {
+	case errors.Is(err, embedded.ErrDataDirInUse):
+		e.Reason = "data_dir_in_use"
+		e.Hint = "stop that process, or use another directory with --data-dir"
+	case listens:
+		e.Reason = "address_in_use"
+		e.Message = inUse.Addr + " is in use: another process listens there, perhaps another conclave"
+		e.Hint = "stop it, or use free ports: " + freeAddresses
+	case errors.Is(err, embedded.ErrPortInUse):
+		e.Reason = "address_in_use"
+		e.Message = addresses + " is in use: another process listens there, perhaps another conclave"
+		e.Hint = "stop it, or use free ports: " + freeAddresses
+	case errors.Is(err, embedded.ErrCorrupt):
+		e.Reason = "corrupt"
+		e.Hint = "restore it with conclave etcdutl snapshot restore, or move the data directory away to start empty"
+	case errors.Is(err, embedded.ErrConfig), errors.Is(err, host.ErrConfig):
+		e.Exit, e.Code, e.Reason = ExitUsage, "invalid_argument", "invalid_configuration"
+	case errors.Is(err, embedded.ErrNoQuorum):
+		e.Exit, e.Code, e.Reason = ExitUnavailable, "unavailable", "no_quorum"
+	case errors.Is(err, host.ErrNoEtcd):
+		e.Exit, e.Code, e.Reason = ExitUnavailable, "unavailable", "no_quorum"
+		e.Hint = "check etcd.endpoints, and that this etcd is well: conclave etcdctl --endpoints … endpoint health"
+	}
+	return e
+}
