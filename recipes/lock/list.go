@@ -68,7 +68,7 @@ func checkPrefix(prefix string) error {
 
 // start is the first key of a page. A token is the name before it.
 func start(s state.Space, prefix, token string) (string, error) {
-	from := max(s.Names(), s.Beginning(prefix))
+	from := s.Beginning(prefix)
 	if token == "" {
 		return from, nil
 	}
@@ -84,6 +84,7 @@ type lister struct {
 	c     *clientv3.Client
 	space state.Space
 	size  int
+	rev   int64 // of the first read
 
 	names *state.Names
 	open  string        // the name that is being read
@@ -92,27 +93,38 @@ type lister struct {
 }
 
 func (l *lister) read(ctx context.Context, from, end string) error {
-	var rev int64
-	for from < end {
-		resp, err := l.c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
-		if err != nil {
+	for _, r := range l.space.Names(from, end) {
+		full, err := l.readRange(ctx, r)
+		if full || err != nil {
 			return err
 		}
-		rev = resp.Header.Revision
+	}
+	l.shut("")
+	return nil
+}
+
+// readRange reports whether the page is full.
+func (l *lister) readRange(ctx context.Context, r state.Range) (full bool, err error) {
+	for {
+		resp, err := l.c.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(l.rev))
+		if err != nil {
+			return false, err
+		}
+		if l.rev == 0 {
+			l.rev = resp.Header.Revision
+		}
 		for _, kv := range resp.Kvs {
 			segment, _, _ := l.space.Split(string(kv.Key))
 			if segment != l.open && l.shut(segment) {
-				return nil
+				return true, nil
 			}
 			l.names.Put(kv)
 		}
 		if !resp.More {
-			break
+			return false, nil
 		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+		r.From = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
-	l.shut("")
-	return nil
 }
 
 // shut ends the name that was read and begins the next. It reports that the page

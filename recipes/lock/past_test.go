@@ -60,7 +60,7 @@ func TestPastOfTheLibrary(t *testing.T) {
 	<-third.Context().Done()
 	fourth := locked(t, dies, name)
 	eventually(t, "the recorder knows the session", func() bool {
-		return len(etcd.Dump(t, fmt.Sprintf("/conclave/%s/lock/#lease/%016x", ns, int64(dies.Lease())))) == 1
+		return len(etcd.Dump(t, fmt.Sprintf("/conclave/%s/lock/_lease/%016x", ns, int64(dies.Lease())))) == 1
 	})
 	coretest.ExpireLease(t, etcd.Client(t), dies.Lease())
 	got := past(t, h, ns, name)

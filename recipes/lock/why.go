@@ -58,8 +58,7 @@ func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.Why
 // locks of the whole namespace at the same moment: who is waited for may wait.
 func (i *instance) around(ctx context.Context, s state.Space, name string) (*state.Names, *state.Name, error) {
 	names := state.NewNames(s)
-	prefix := s.Name(name)
-	rev, err := i.load(ctx, names, prefix, keyspace.End(prefix), 0)
+	rev, err := i.load(ctx, names, state.Range{From: s.Name(name), End: keyspace.End(s.Name(name))}, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,16 +70,18 @@ func (i *instance) around(ctx context.Context, s state.Space, name string) (*sta
 		return names, n, nil
 	}
 	names = state.NewNames(s)
-	if _, err := i.load(ctx, names, s.Names(), s.End(), rev); err != nil {
-		return nil, nil, err
+	for _, r := range s.Names(s.Prefix(), keyspace.End(s.Prefix())) {
+		if _, err := i.load(ctx, names, r, rev); err != nil {
+			return nil, nil, err
+		}
 	}
 	return names, names.Get(n.Segment), nil
 }
 
 // load reads a range into names, at one revision: 0 stands for now.
-func (i *instance) load(ctx context.Context, names *state.Names, from, end string, rev int64) (int64, error) {
+func (i *instance) load(ctx context.Context, names *state.Names, r state.Range, rev int64) (int64, error) {
 	for {
-		resp, err := i.env.Client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
+		resp, err := i.env.Client.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
 		if err != nil {
 			return 0, err
 		}
@@ -93,7 +94,7 @@ func (i *instance) load(ctx context.Context, names *state.Names, from, end strin
 		if !resp.More {
 			return rev, nil
 		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+		r.From = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 }
 

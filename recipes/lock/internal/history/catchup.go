@@ -22,15 +22,6 @@ func markOf(kv *mvccpb.KeyValue) (m mark, upto int64) {
 	return m, m.Revision
 }
 
-// spans is what a tracker needs to see of a namespace, or of one name.
-func (s space) spans(segment string) []span {
-	names := span{s.Names(), s.End()}
-	if segment != "" {
-		names = prefixSpan(s.Prefix() + segment + "/")
-	}
-	return []span{prefixSpan(s.leases()), names}
-}
-
 func prefixSpan(prefix string) span { return span{prefix, clientv3.GetPrefixRangeEnd(prefix)} }
 
 // A catchUp brings a tracker to a revision.
@@ -92,7 +83,7 @@ func (c catchUp) from(ctx context.Context, t *tracker, base int64) error {
 
 // compacted asks for the first revision that can be had.
 func (c catchUp) compacted(ctx context.Context) (int64, error) {
-	err := replay(ctx, c.client, c.spans[:1], 1, 1, func(int64, []*clientv3.Event) {})
+	err := replay(ctx, c.client, []span{c.space.leases()}, 1, 1, func(int64, []*clientv3.Event) {})
 	if compacted, ok := errors.AsType[*compactedError](err); ok {
 		return compacted.first, nil
 	}

@@ -17,15 +17,27 @@ func (s space) recorder() string { return s.Own("recorder") }
 
 // alive stands as long as a lease lives that owned something: if it goes
 // together with an ownership, the session ended, and nobody released.
-func (s space) alive(lease int64) string { return s.leases() + fmt.Sprintf("%016x", uint64(lease)) }
+func (s space) alive(lease int64) string {
+	return s.Own(leaseKind) + fmt.Sprintf("%016x", uint64(lease))
+}
 
-func (s space) leases() string { return s.Own("lease/") }
+// The kinds of keys that go with a lease: the recorder's, and the one that the
+// library keeps for every session of a remote caller.
+const (
+	leaseKind = "lease/"
+	homeKind  = "home/"
+)
+
+// leases holds all keys of both kinds: nothing of the recipe's stands between.
+func (s space) leases() span { return span{s.Own(homeKind), keyspace.End(s.Own(leaseKind))} }
 
 // leaseOf reads the key of a lease; ok is false for every other key.
 func (s space) leaseOf(key string) (lease int64, ok bool) {
-	hex, ok := strings.CutPrefix(key, s.leases())
+	hex, ok := strings.CutPrefix(key, s.Own(leaseKind))
 	if !ok {
-		return 0, false
+		if hex, ok = strings.CutPrefix(key, s.Own(homeKind)); !ok {
+			return 0, false
+		}
 	}
 	id, err := strconv.ParseUint(hex, 16, 64)
 	return int64(id), err == nil

@@ -54,9 +54,7 @@ func Read(ctx context.Context, c *clientv3.Client, s state.Space, name string) (
 			written = max(written, k.rev)
 		}
 	}
-	var fresh newest
-	rest := catchUp{client: c, space: sp, spans: sp.spans(segment), upto: upto, to: resp.Header.Revision, ended: fresh.add}
-	_, gap, err := rest.run(ctx)
+	fresh, gap, err := unwritten(ctx, c, sp, segment, upto, resp.Header.Revision)
 	if err != nil {
 		return Past{}, err
 	}
@@ -73,4 +71,19 @@ func Read(ctx context.Context, c *clientv3.Client, s state.Space, name string) (
 	})
 	slices.SortStableFunc(past.Gaps, func(a, b Gap) int { return cmp.Compare(b.From, a.From) })
 	return past, nil
+}
+
+// unwritten returns what ended from one revision to another. Only if something
+// did, it asks for the leases, which are many and tell why.
+func unwritten(ctx context.Context, c *clientv3.Client, s space, segment string, upto, to int64) (newest, *Gap, error) {
+	name := prefixSpan(s.Prefix() + segment + "/")
+	for _, spans := range [][]span{{name}, {s.leases(), name}} {
+		var fresh newest
+		rest := catchUp{client: c, space: s, spans: spans, upto: upto, to: to, ended: fresh.add}
+		_, gap, err := rest.run(ctx)
+		if err != nil || len(fresh) == 0 || len(spans) == 2 {
+			return fresh, gap, err
+		}
+	}
+	return nil, nil, nil
 }

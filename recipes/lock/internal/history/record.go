@@ -71,7 +71,7 @@ func (t *term) observe(ctx context.Context, l *ledger, upto int64) error {
 		}
 		var gap *Gap
 		if b.Snapshot || b.Resync != nil {
-			c := catchUp{client: t.r.cfg.Client, space: t.space, spans: t.spans(""), upto: upto, to: b.Revision, ended: l.add}
+			c := catchUp{client: t.r.cfg.Client, space: t.space, spans: []span{prefixSpan(t.Prefix())}, upto: upto, to: b.Revision, ended: l.add}
 			if now, gap, err = c.run(ctx); err != nil {
 				return err
 			}

@@ -42,16 +42,29 @@ func (s Space) Namespace() string { return s.namespace }
 // Prefix begins every key of the space.
 func (s Space) Prefix() string { return s.prefix }
 
-// End ends the range of all keys of the space.
-func (s Space) End() string { return keyspace.End(s.prefix) }
+// Own returns the beginning of the recipe's own keys of one kind. They stand in
+// segments that begin with a bare underscore, which no escaped name does.
+func (s Space) Own(kind string) string { return s.prefix + ownMark + kind }
 
-// Names is where the keys of names begin: they end at End. What the recipe
-// writes for itself stands before, in segments that begin with "#", which no
-// escaped name contains.
-func (s Space) Names() string { return s.prefix + "$" }
+const (
+	ownMark  = "_"
+	afterOwn = "`" // the byte that follows the underscore
+)
 
-// Own returns the beginning of the recipe's own keys of one kind.
-func (s Space) Own(kind string) string { return s.prefix + "#" + kind }
+// A Range is a range of keys, its end excluded.
+type Range struct{ From, End string }
+
+// Names returns the ranges that hold the keys of names between two keys, and
+// nothing of the recipe's own.
+func (s Space) Names(from, end string) []Range {
+	var ranges []Range
+	for _, r := range []Range{{from, min(end, s.prefix+ownMark)}, {max(from, s.prefix+afterOwn), end}} {
+		if r.From < r.End {
+			ranges = append(ranges, r)
+		}
+	}
+	return ranges
+}
 
 // Name begins every key of one name.
 func (s Space) Name(name string) string {
@@ -70,7 +83,7 @@ func (s Space) Beginning(prefix string) string {
 // is false for a key that is no name's.
 func (s Space) Split(key string) (segment, rest string, ok bool) {
 	path, ok := strings.CutPrefix(key, s.prefix)
-	if !ok || strings.HasPrefix(path, "#") {
+	if !ok || strings.HasPrefix(path, ownMark) {
 		return "", "", false
 	}
 	return strings.Cut(path, "/")
