@@ -22,7 +22,6 @@ type call struct {
 	route  *route
 	set    atomic.Pointer[set] // whose service it is, for whoever ends the set's calls
 	ctx    context.Context
-	done   <-chan struct{} // of the context under which the call was registered
 	cancel context.CancelCauseFunc
 
 	server   server
@@ -108,6 +107,7 @@ func firstMissing(err error) error {
 // RecvMsg. Its goroutine belongs to the router, because it ends after the call.
 type pump struct {
 	frames chan received
+	done   <-chan struct{} // the call has ended
 	quit   chan struct{}
 	err    error // what every read after the last one returns
 }
@@ -118,7 +118,7 @@ type received struct {
 }
 
 func (c *call) startPump() {
-	p := &pump{frames: make(chan received), quit: make(chan struct{})}
+	p := &pump{frames: make(chan received), done: c.ctx.Done(), quit: make(chan struct{})}
 	c.pump = p
 	if !c.router.pumps.enter() {
 		return // the router is closed, and so is the call
@@ -130,7 +130,7 @@ func (c *call) startPump() {
 			r.err = c.ServerStream.RecvMsg(&r.frame)
 			select {
 			case p.frames <- r:
-			case <-c.done:
+			case <-p.done:
 				r.frame.free()
 				return
 			}
@@ -149,7 +149,7 @@ func (p *pump) next(c *call) (frame, error) {
 	case r := <-p.frames:
 		p.err = r.err
 		return r.frame, r.err
-	case <-c.done:
+	case <-p.done:
 		return frame{}, c.ctx.Err()
 	case <-p.quit:
 		return frame{}, io.EOF

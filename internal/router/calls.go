@@ -22,7 +22,6 @@ func (g *register) add(c *call) error {
 		return g.cause
 	}
 	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
-	c.done = c.ctx.Done()
 	g.all[c] = struct{}{}
 	return nil
 }

@@ -65,7 +65,7 @@ func (r *Router) answer(c *call, err error) error {
 // plain takes off what was wrapped around a status with a reason: its message
 // begins with the reason, and with nothing else.
 func plain(err error) error {
-	if _, direct := err.(interface{ GRPCStatus() *status.Status }); direct { //nolint:errorlint // a wrapped one is what the rest is about
+	if _, direct := err.(interface{ GRPCStatus() *status.Status }); direct {
 		return err
 	}
 	var coded interface{ GRPCStatus() *status.Status }

@@ -60,7 +60,7 @@ func TestLimitCalls(t *testing.T) {
 				t.Errorf("health: got %v", err)
 			}
 			cancel()
-			<-done
+			want(t, <-done, codes.Canceled, "")
 			for _, method := range c.over { // the place is free again
 				until(t, func() bool {
 					_, err := f.call(t, method, "")

@@ -96,7 +96,7 @@ func TestHealthWatch(t *testing.T) {
 func TestReflection(t *testing.T) {
 	f := newFront(t, router.Config{})
 	f.local(t, "echo", &echo{}, echoName)
-	samePath := func(f *descriptorpb.FileDescriptorProto) { f.Name = proto.String("plugin/test.proto") }
+	samePath := func(f *descriptorpb.FileDescriptorProto) { f.Name = new("plugin/test.proto") }
 	for _, pkg := range []string{"plugina", "pluginb"} {
 		file, err := buildFile(pkg, samePath)
 		if err != nil {
@@ -183,17 +183,19 @@ func firstFile(t *testing.T, r *reflectionpb.ServerReflectionResponse) *descript
 	return file
 }
 
+// TestReflectionAlpha asks as older tools do, in words that are deprecated.
 func TestReflectionAlpha(t *testing.T) {
 	f := newFront(t, router.Config{})
 	stream, err := reflectionalphapb.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&reflectionalphapb.ServerReflectionRequest{MessageRequest: &reflectionalphapb.ServerReflectionRequest_ListServices{}}); err != nil {
+	list := &reflectionalphapb.ServerReflectionRequest_ListServices{}
+	if err := stream.Send(&reflectionalphapb.ServerReflectionRequest{MessageRequest: list}); err != nil { //nolint:staticcheck // what is deprecated is what is tested
 		t.Fatal(err)
 	}
 	got, err := stream.Recv()
-	if err != nil || len(got.GetListServicesResponse().GetService()) != 3 {
+	if err != nil || len(got.GetListServicesResponse().GetService()) != 3 { //nolint:staticcheck // what is deprecated is what is tested
 		t.Errorf("got %v, %v", got, err)
 	}
 }

@@ -222,8 +222,7 @@ func own(err error) error {
 // details may be such, because only the other end adds them. The same words
 // follow those on a deadline that passed while the connection failed.
 func (t *target) answer(ctx context.Context, err error) error {
-	var mine ownError
-	if errors.As(err, &mine) {
+	if mine, ok := errors.AsType[ownError](err); ok {
 		return mine.error
 	}
 	st := status.Convert(err)

@@ -119,7 +119,7 @@ func withSessionField(t *testing.T, name string) protoreflect.FileDescriptor {
 		proto.SetExtension(options, recipev1.E_Method, &recipev1.Method{SessionField: name})
 		f.Service[1].Method[0].Options = options
 		number := proto.Clone(f.MessageType[0].Field[0]).(*descriptorpb.FieldDescriptorProto)
-		number.Name, number.JsonName, number.Number = proto.String("number"), proto.String("number"), proto.Int32(9)
+		number.Name, number.JsonName, number.Number = new("number"), new("number"), new(int32(9))
 		number.Type = descriptorpb.FieldDescriptorProto_TYPE_INT64.Enum()
 		f.MessageType[0].Field = append(f.MessageType[0].Field, number)
 	})

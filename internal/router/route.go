@@ -75,7 +75,7 @@ func unimplemented(full string) error {
 // which may come back with another descriptor and so with another chain.
 func (r *Router) choose(c *call) error {
 	full := c.route.method.FullName
-	var timer <-chan time.Time
+	var over <-chan time.Time
 	for {
 		t := r.table.Load()
 		rt := t.routes[full]
@@ -86,14 +86,12 @@ func (r *Router) choose(c *call) error {
 		if done, err := rt.try(c); done {
 			return err
 		}
-		if timer == nil {
-			stop := time.NewTimer(r.hold)
-			defer stop.Stop()
-			timer = stop.C
+		if over == nil {
+			over = time.After(r.hold)
 		}
 		select {
 		case <-t.changed:
-		case <-timer:
+		case <-over:
 			return restarting("the recipe is restarting; try again")
 		case <-c.ctx.Done():
 			return c.ctx.Err()

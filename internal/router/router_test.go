@@ -237,7 +237,9 @@ func TestCallersEnd(t *testing.T) {
 		}()
 		_, err := f.callIn(ctx, t, "Do", "")
 		want(t, err, codes.Canceled, "")
-		<-left
+		if err := <-left; err == nil {
+			t.Error("the service was not told")
+		}
 
 		ctx, cancel = context.WithCancel(t.Context())
 		chat := f.open(ctx, t, "Chat")
@@ -245,7 +247,9 @@ func TestCallersEnd(t *testing.T) {
 		cancel()
 		_, err = chat.recv()
 		want(t, err, codes.Canceled, "")
-		<-left
+		if err := <-left; err == nil {
+			t.Error("the service was not told")
+		}
 	})
 }
 

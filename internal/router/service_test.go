@@ -58,7 +58,7 @@ func buildFile(pkg string, change ...func(*descriptorpb.FileDescriptorProto)) (p
 			Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 		}
 	}
-	echo := &descriptorpb.ServiceDescriptorProto{Name: proto.String("EchoService")}
+	echo := &descriptorpb.ServiceDescriptorProto{Name: new("EchoService")}
 	for name, k := range echoMethods() {
 		options := &descriptorpb.MethodOptions{IdempotencyLevel: k.level.Enum()}
 		conclave := &recipev1.Method{Summary: name, Permission: k.permission, SessionOptional: k.optional}
@@ -67,17 +67,17 @@ func buildFile(pkg string, change ...func(*descriptorpb.FileDescriptorProto)) (p
 		}
 		proto.SetExtension(options, recipev1.E_Method, conclave)
 		echo.Method = append(echo.Method, &descriptorpb.MethodDescriptorProto{
-			Name: proto.String(name), InputType: proto.String("." + pkg + ".Message"), OutputType: proto.String("." + pkg + ".Message"),
+			Name: new(name), InputType: new("." + pkg + ".Message"), OutputType: new("." + pkg + ".Message"),
 			ClientStreaming: &k.up, ServerStreaming: &k.down, Options: options,
 		})
 	}
-	other := &descriptorpb.ServiceDescriptorProto{Name: proto.String("OtherService"), Method: []*descriptorpb.MethodDescriptorProto{
-		{Name: proto.String("Do"), InputType: proto.String("." + pkg + ".Message"), OutputType: proto.String("." + pkg + ".Message")},
+	other := &descriptorpb.ServiceDescriptorProto{Name: new("OtherService"), Method: []*descriptorpb.MethodDescriptorProto{
+		{Name: new("Do"), InputType: new("." + pkg + ".Message"), OutputType: new("." + pkg + ".Message")},
 	}}
 	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String(pkg + "/test.proto"), Package: &pkg, Syntax: proto.String("proto3"),
+		Name: new(pkg + "/test.proto"), Package: &pkg, Syntax: new("proto3"),
 		Dependency: []string{"conclave/recipe/v1/options.proto"},
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("Message"), Field: []*descriptorpb.FieldDescriptorProto{
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("Message"), Field: []*descriptorpb.FieldDescriptorProto{
 			field("text", fieldText), field("session_id", fieldSession), field("namespace", fieldNamespace), field("padding", fieldPadding),
 		}}},
 		Service: []*descriptorpb.ServiceDescriptorProto{echo, other},
