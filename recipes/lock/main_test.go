@@ -29,6 +29,10 @@ func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 // patience bounds every wait; a test that reaches it fails.
 const patience = 30 * time.Second
 
+// lockGrace is how long holders have who let go by themselves: long, so that
+// nothing depends on it.
+const lockGrace = 10 * time.Second
+
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -85,12 +89,18 @@ func (h *host) stop(tb testing.TB) {
 		return
 	}
 	h.stopped = true
+	h.stopInstance(tb)
+	h.server.GracefulStop()
+}
+
+// stopInstance closes the recipe's instance. It is idempotent.
+func (h *host) stopInstance(tb testing.TB) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := h.instance.Close(ctx); err != nil {
 		tb.Errorf("close the instance: %v", err)
 	}
-	h.server.GracefulStop()
 }
 
 func dial(tb testing.TB, addr string) *grpc.ClientConn {
