@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
@@ -99,22 +100,24 @@ func (r span) attacks() map[string]func(context.Context, *clientv3.Client) error
 	return all
 }
 
-// victims writes what others own, and returns it.
-func victims(t *testing.T) {
+// victims starts a member in which others own something.
+func victims(t *testing.T) *coretest.Etcd {
 	t.Helper()
-	c := etcd.Client(t)
+	e := coretest.StartEtcd(t)
+	c := e.Client(t)
 	for _, key := range []string{
 		"elsewhere", "/conclave/_host/session/default/1", "/conclave/default/queue/jobs/1", "/conclave/default/hostile2/a/b",
 		"/conclave/other/hostile/a/b",
 	} {
 		must[*clientv3.PutResponse](t)(c.Put(within(t), key, "mine"))
 	}
+	return e
 }
 
 func TestForeignKeysAreRefused(t *testing.T) {
-	victims(t)
-	before := etcd.Revision(t)
-	for _, k := range carriers(t, "hostile") {
+	e := victims(t)
+	before := e.Revision(t)
+	for _, k := range carriersOf(t, e, "hostile") {
 		t.Run(k.name, func(t *testing.T) {
 			tried := 0
 			for _, r := range foreign() {
@@ -134,7 +137,7 @@ func TestForeignKeysAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if after := etcd.Revision(t); after != before {
+	if after := e.Revision(t); after != before {
 		t.Errorf("the store went from revision %d to %d", before, after)
 	}
 }
@@ -168,8 +171,9 @@ func TestOwnKeysAreAllowed(t *testing.T) {
 
 // Everything beside keys and leases is refused, whatever it is called.
 func TestTheRestOfEtcdIsRefused(t *testing.T) {
-	before := etcd.Revision(t)
-	for _, k := range carriers(t, "hostile") {
+	e := victims(t)
+	before := e.Revision(t)
+	for _, k := range carriersOf(t, e, "hostile") {
 		t.Run(k.name, func(t *testing.T) {
 			ctx, c := within(t), k.c
 			for how, attack := range map[string]func() error{
@@ -206,10 +210,10 @@ func TestTheRestOfEtcdIsRefused(t *testing.T) {
 			}
 		})
 	}
-	if after := etcd.Revision(t); after != before {
+	if after := e.Revision(t); after != before {
 		t.Errorf("the store went from revision %d to %d", before, after)
 	}
-	if got := must[*clientv3.AuthUserListResponse](t)(etcd.Client(t).UserList(within(t))).Users; slices.Contains(got, "root") {
+	if got := must[*clientv3.AuthUserListResponse](t)(e.Client(t).UserList(within(t))).Users; slices.Contains(got, "root") {
 		t.Error("a user was added")
 	}
 }

@@ -117,6 +117,9 @@ func (k *keys) ops(ops []*pb.RequestOp) kind {
 }
 
 func (k *keys) op(op *pb.RequestOp) kind {
+	if foreign(op.ProtoReflect()) {
+		return kindUnknown
+	}
 	switch r := op.GetRequest().(type) {
 	case *pb.RequestOp_RequestRange:
 		return k.read(r.RequestRange)

@@ -157,6 +157,7 @@ func TestRenewalsGoOnBesideARefusedOne(t *testing.T) {
 func TestKeepAliveOfClientv3(t *testing.T) {
 	for _, k := range carriers(t, "hostile") {
 		t.Run(k.name, func(t *testing.T) {
+			t.Parallel() // it waits for renewals
 			ctx, c := within(t), k.c
 			own := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 2)).ID
 			renewals := must[<-chan *clientv3.LeaseKeepAliveResponse](t)(c.KeepAlive(ctx, own))

@@ -65,10 +65,15 @@ type carrier struct {
 // to the member, and served to another process.
 func carriers(t *testing.T, instance string) []carrier {
 	t.Helper()
-	direct := newSpace(t, scope.Backend(etcd.Member().Direct()), instance)
-	conn := newSpace(t, scope.FromClient(etcd.Client(t)), instance)
-	served := newSpace(t, scope.Backend(etcd.Member().Direct()), instance)
-	servedConn := newSpace(t, scope.FromClient(etcd.Client(t)), instance)
+	return carriersOf(t, etcd, instance)
+}
+
+func carriersOf(t *testing.T, e *coretest.Etcd, instance string) []carrier {
+	t.Helper()
+	direct := newSpace(t, scope.Backend(e.Member().Direct()), instance)
+	conn := newSpace(t, scope.FromClient(e.Client(t)), instance)
+	served := newSpace(t, scope.Backend(e.Member().Direct()), instance)
+	servedConn := newSpace(t, scope.FromClient(e.Client(t)), instance)
 	return []carrier{
 		{"direct", direct, direct.Client()},
 		{"connection", conn, conn.Client()},
