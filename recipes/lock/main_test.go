@@ -132,7 +132,12 @@ func open(tb testing.TB, owner, namespace string) *caller {
 // session opens a session of a user of the library.
 func session(tb testing.TB, owner, namespace string) *core.Session {
 	tb.Helper()
-	s, err := core.NewSession(testContext(tb), etcd.Client(tb), core.WithOwner(owner), core.WithNamespace(namespace))
+	return sessionOn(tb, etcd, owner, namespace)
+}
+
+func sessionOn(tb testing.TB, e *coretest.Etcd, owner, namespace string) *core.Session {
+	tb.Helper()
+	s, err := core.NewSession(testContext(tb), e.Client(tb), core.WithOwner(owner), core.WithNamespace(namespace))
 	if err != nil {
 		tb.Fatal(err)
 	}

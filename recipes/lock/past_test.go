@@ -5,20 +5,35 @@ import (
 	"testing"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
+	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/lock"
 )
 
-func past(tb testing.TB, h *host, ns, name string) []*lockv1.Ending {
+func history(tb testing.TB, h *host, ns, name string) *lockv1.HistoryResponse {
 	tb.Helper()
 	resp, err := h.History(testContext(tb), &lockv1.HistoryRequest{Namespace: ns, Name: name})
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return resp
+}
+
+func past(tb testing.TB, h *host, ns, name string) []*lockv1.Ending {
+	tb.Helper()
+	resp := history(tb, h, ns, name)
 	if len(resp.GetGaps()) > 0 {
 		tb.Fatalf("the history has gaps: %v", resp.GetGaps())
 	}
 	return resp.GetEndings()
+}
+
+// known waits until the recorder knows a session.
+func known(tb testing.TB, e *coretest.Etcd, s *core.Session) {
+	tb.Helper()
+	eventually(tb, "the recorder knows the session", func() bool {
+		return len(e.Dump(tb, fmt.Sprintf("/conclave/%s/lock/_lease/%016x", s.Namespace(), int64(s.Lease())))) == 1
+	})
 }
 
 // TestPastOfTheLibrary: ownerships that no host served end in the history, each
@@ -59,9 +74,7 @@ func TestPastOfTheLibrary(t *testing.T) {
 	}
 	<-third.Context().Done()
 	fourth := locked(t, dies, name)
-	eventually(t, "the recorder knows the session", func() bool {
-		return len(etcd.Dump(t, fmt.Sprintf("/conclave/%s/lock/_lease/%016x", ns, int64(dies.Lease())))) == 1
-	})
+	known(t, etcd, dies)
 	coretest.ExpireLease(t, etcd.Client(t), dies.Lease())
 	got := past(t, h, ns, name)
 	if len(got) != 4 {

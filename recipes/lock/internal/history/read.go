@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -36,18 +37,16 @@ func (n *newest) add(f found) {
 // has not written yet.
 func Read(ctx context.Context, c *clientv3.Client, s state.Space, name string) (Past, error) {
 	sp, segment := space{s}, keyspace.Escape(name)
-	resp, err := c.Txn(ctx).Then(clientv3.OpGet(sp.mark()), clientv3.OpGet(sp.chunksOf(segment), clientv3.WithPrefix())).Commit()
+	resp, err := c.Txn(ctx).Then(clientv3.OpGet(sp.mark()), clientv3.OpGet(sp.recorder()),
+		clientv3.OpGet(sp.chunksOf(segment), clientv3.WithPrefix())).Commit()
 	if err != nil {
 		return Past{}, err
 	}
-	var marked *mvccpb.KeyValue
-	if kvs := resp.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-		marked = kvs[0]
-	}
+	marked, recorder := first(resp.Responses[0]), first(resp.Responses[1])
 	m, upto := markOf(marked)
 	past := Past{Gaps: m.Gaps}
 	written := int64(0)
-	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
+	for _, kv := range resp.Responses[2].GetResponseRange().Kvs {
 		var ch chunk
 		if _, k, ok := sp.parseChunk(string(kv.Key)); ok && json.Unmarshal(kv.Value, &ch) == nil {
 			past.Endings = append(past.Endings, ch.Endings...)
@@ -63,7 +62,9 @@ func Read(ctx context.Context, c *clientv3.Client, s state.Space, name string) (
 			past.Endings = append(past.Endings, f.ending())
 		}
 	}
-	if gap != nil {
+	// What a recorder that is there has seen, and not written yet, is no gap.
+	there := recorder != nil && marked != nil && recorder.ModRevision < marked.ModRevision
+	if gap != nil && !there {
 		past.Gaps = append(past.Gaps, *gap)
 	}
 	slices.SortStableFunc(past.Endings, func(a, b Ending) int {
@@ -71,6 +72,14 @@ func Read(ctx context.Context, c *clientv3.Client, s state.Space, name string) (
 	})
 	slices.SortStableFunc(past.Gaps, func(a, b Gap) int { return cmp.Compare(b.From, a.From) })
 	return past, nil
+}
+
+// first returns the one key that an operation read, or nil.
+func first(op *pb.ResponseOp) *mvccpb.KeyValue {
+	if kvs := op.GetResponseRange().GetKvs(); len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
 }
 
 // unwritten returns what ended from one revision to another. Only if something

@@ -21,7 +21,8 @@ const (
 type writer struct {
 	*term
 
-	l *ledger
+	l      *ledger
+	marked int64 // what the last mark said
 }
 
 // run writes until ctx ends, and then once more: what was collected by then. It
@@ -38,7 +39,7 @@ func (w *writer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 			defer cancel()
-			_, _ = w.flush(last)
+			w.close(last)
 			return errStopped
 		case <-w.l.dirty:
 			due.Reset(gather)
@@ -55,6 +56,17 @@ func (w *writer) run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
+	}
+}
+
+// close writes what was collected, and that nothing is missing: the next
+// recorder begins there.
+func (w *writer) close(ctx context.Context) {
+	if _, err := w.flush(ctx); err != nil {
+		return // the next recorder finds it out
+	}
+	if m := w.l.mark(time.Now()); m.Revision > w.marked {
+		_ = w.putMark(ctx, nil, m)
 	}
 }
 
@@ -99,7 +111,11 @@ func (w *writer) ops(e entry) []clientv3.Op {
 
 // putMark writes the mark, with the last of what it tells of.
 func (w *writer) putMark(ctx context.Context, ops []clientv3.Op, m mark) error {
-	return w.commit(ctx, append(ops, clientv3.OpPut(w.mark(), encode(m))))
+	err := w.commit(ctx, append(ops, clientv3.OpPut(w.mark(), encode(m))))
+	if err == nil {
+		w.marked = m.Revision
+	}
+	return err
 }
 
 // beat writes the mark if the store has moved on since it was last written.
