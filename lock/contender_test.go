@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/lock"
 )
@@ -21,7 +23,7 @@ func TestContenders(t *testing.T) {
 		t.Fatalf("contenders of a free lock: %+v", cs)
 	}
 	h := locked(t, m)
-	calls := map[string]*call[*lock.Held]{}
+	calls, leases := map[string]*call[*lock.Held]{}, map[string]clientv3.LeaseID{"first": s.Lease()}
 	for i, w := range []struct {
 		owner    string
 		priority int
@@ -35,7 +37,9 @@ func TestContenders(t *testing.T) {
 			return lock.NewMulti(s, []string{name, "contenders-2"}, opts...)
 		}},
 	} {
-		calls[w.owner] = locking(t, w.lock(session(t, core.WithOwner(w.owner)), lock.WithPriority(w.priority), lock.WithPurpose("as "+w.owner)))
+		s := session(t, core.WithOwner(w.owner))
+		leases[w.owner] = s.Lease()
+		calls[w.owner] = locking(t, w.lock(s, lock.WithPriority(w.priority), lock.WithPurpose("as "+w.owner)))
 		waiting(t, m, i+1)
 	}
 	host, _ := os.Hostname()
@@ -54,7 +58,10 @@ func TestContenders(t *testing.T) {
 			t.Errorf("%s since %v", c.Owner, c.Since)
 		}
 		w := want[i]
-		w.Name, w.Host, w.PID, w.Since = name, host, os.Getpid(), c.Since
+		w.Name, w.Host, w.PID, w.Since, w.Lease, w.Revision = name, host, os.Getpid(), c.Since, leases[c.Owner], c.Revision
+		if i > 2 && c.Revision <= cs[i-1].Revision { // within a priority, in the order of their coming
+			t.Errorf("contender %d came at revision %d, after the one at %d", i, c.Revision, cs[i-1].Revision)
+		}
 		if c != w {
 			t.Errorf("contender %d is\n%+v, want\n%+v", i, c, w)
 		}

@@ -23,6 +23,14 @@ var (
 	// ErrUpgrade: a reader asked for the write lock. Two readers that upgrade
 	// would wait for each other for ever: release first.
 	ErrUpgrade = errors.New("a read lock cannot be upgraded")
+	// ErrHeldOtherwise: with [WithOnePerSession], the session holds the name in
+	// another mode or number, or waits for it otherwise.
+	ErrHeldOtherwise = waitqueue.ErrOtherwise
+	// ErrStaleToken: the session holds the name, but by another token than the
+	// one to be resumed. It comes with ErrLost.
+	ErrStaleToken = waitqueue.ErrStale
+	// ErrDetached is the cause of the end of a [Held] after Detach.
+	ErrDetached = waitqueue.ErrDetached
 )
 
 // named wraps an error with the lock's name.

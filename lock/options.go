@@ -42,6 +42,25 @@ func WithGrace(d time.Duration) Option {
 	return func(r *waitqueue.Request) { r.Grace = d }
 }
 
+// WithOnePerSession makes the session, and not the acquisition, the owner: it
+// holds a name at most once. Who asks for what the session holds already gets it
+// again, with the same token; who asks while the session waits waits in the same
+// place. That is so in whatever process the session was served before: a host
+// that runs the lock for remote callers can be killed at any time, and the next
+// one goes on. Other modes or numbers than those that the session holds or waits
+// for are [ErrHeldOtherwise].
+//
+// A wait that is ended by the end of the session here, as by [core.Lender.Close],
+// leaves its place in line for the next process. A place that was left by one
+// that died is taken up by the next acquisition; a try takes it up only if it
+// can have the lock at once, and else gives it up.
+//
+// It applies to one name, and not together with WithLockDelay, WithMaxHold,
+// WithDeferredRelease and WithLocalHandover, which are core.ErrInvalid with it.
+func WithOnePerSession() Option {
+	return func(r *waitqueue.Request) { r.OnePerLease = true }
+}
+
 // WithDeferredRelease makes Unlock return when the release is queued, not when
 // etcd has confirmed it. A crash then equals a crash just before Unlock: the
 // session's TTL frees the name. Closing the session sends what is queued.

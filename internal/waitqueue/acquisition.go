@@ -33,6 +33,10 @@ type acquisition struct {
 	fullEnter bool // etcd refused the brief one
 	full      bool // etcd is out of space and takes no void record
 
+	came    arrival // of the latest arriving request
+	adopted int64   // revision of the void record that makes a this host's, if another's made it
+	moves   bool    // its release moves the session's home here
+
 	start chan handed // what a local predecessor passes on
 
 	mu     sync.Mutex
@@ -58,14 +62,19 @@ type sightings struct {
 }
 
 func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
-	a := &acquisition{q: q, req: req, id: q.e.NewID(), signal: make(chan struct{}, 1), start: make(chan handed, 1)}
+	return q.acquisitionOf(q.e.NewID(), req, names)
+}
+
+// acquisitionOf is the acquisition with an id, which another host may have made.
+func (q *Queue) acquisitionOf(id string, req *Request, names []*name) *acquisition {
+	a := &acquisition{q: q, req: req, id: id, signal: make(chan struct{}, 1), start: make(chan handed, 1)}
 	b := bucketOf(req.Priority)
 	for _, n := range names {
 		a.add(part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
 	}
 	a.record = q.record
 	r := &a.record
-	r.ID, r.Mode, r.Purpose, r.Permits = a.id, req.Mode, req.Purpose, req.Permits
+	r.ID, r.Mode, r.Purpose, r.Permits, r.Priority = a.id, req.Mode, req.Purpose, req.Permits, req.Priority
 	r.Grace, r.Since = req.Grace.Milliseconds(), time.Now().UTC()
 	if req.Mode == Set {
 		a.set = a.parts[0].n.set(a.id)
@@ -118,7 +127,15 @@ func (a *acquisition) putTicket(p *part) clientv3.Op {
 }
 
 func (a *acquisition) putVoid() clientv3.Op {
-	return clientv3.OpPut(a.parts[0].n.void(a.id), "", a.lease())
+	return clientv3.OpPut(a.parts[0].n.void(a.id), a.ownVoid(), a.lease())
+}
+
+// ownVoid is the void record of an acquisition that its own host gives up.
+func (a *acquisition) ownVoid() string {
+	if !a.req.OnePerLease {
+		return ""
+	}
+	return mustJSON(voidValue{V: recordVersion, By: a.id, Why: whyOver})
 }
 
 // failed notes what an error leaves open. A member that a request brings to its

@@ -21,10 +21,19 @@ type Contender struct {
 	Holds  bool
 	Token  int64 // of an owner
 	Record Record
+	Lease  int64 // of the session; 0 if no session wrote the key
 
 	key      string // grant, or ticket
 	revision int64  // of the key
-	lease    int64
+}
+
+// Revision is that of the grant, or with which the ticket was put; 0 for one who
+// is not in etcd.
+func (c *Contender) Revision() int64 {
+	if c.revision == math.MaxInt64 {
+		return 0
+	}
+	return c.revision
 }
 
 // Contenders returns who owns and who waits, name by name in the order given,
@@ -60,7 +69,7 @@ func (q *Queue) Contenders(ctx context.Context, names []string) ([]Contender, er
 
 // holder reads a grant; the index of its token is in its ticket, if it has one.
 func holder(name string, kv *mvccpb.KeyValue, line []*mvccpb.KeyValue) Contender {
-	c := Contender{Name: name, Holds: true, Record: recordOf(kv), key: string(kv.Key), revision: kv.ModRevision, lease: kv.Lease}
+	c := Contender{Name: name, Holds: true, Record: recordOf(kv), key: string(kv.Key), revision: kv.ModRevision, Lease: kv.Lease}
 	index := 0
 	for _, t := range line {
 		var v ticketValue
@@ -77,7 +86,7 @@ func waiters(name string, line []*mvccpb.KeyValue) []Contender {
 	for _, kv := range line {
 		var v ticketValue
 		if kv.Version == waiting && json.Unmarshal(kv.Value, &v) == nil {
-			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, lease: kv.Lease})
+			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, Lease: kv.Lease})
 		}
 	}
 	return waiters
@@ -98,7 +107,7 @@ func (q *Queue) localWaiters(named string) []Contender {
 	for _, l := range lines {
 		l.mu.Lock()
 		for _, a := range l.queue {
-			waiters = append(waiters, Contender{Name: named, Record: a.record, key: a.parts[0].ticket, revision: math.MaxInt64})
+			waiters = append(waiters, Contender{Name: named, Record: a.record, Lease: int64(q.e.Lease()), key: a.parts[0].ticket, revision: math.MaxInt64})
 		}
 		l.mu.Unlock()
 	}

@@ -42,7 +42,7 @@ func (o *Owned) Downgrade(ctx context.Context) (*Owned, error) {
 	t, err := o.downgradeTo(ctx, heir, hints)
 	if err != nil {
 		o.t.goOn()
-		heir.abandon()
+		heir.abandon(ctx)
 		return nil, err
 	}
 	o.end()

@@ -58,12 +58,12 @@ func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) 
 // tell writes the notice, on the owner's lease, and reports whether the owner
 // still owned.
 func (q *Queue) tell(ctx context.Context, c Contender, reason string) (bool, error) {
-	if c.lease == 0 {
+	if c.Lease == 0 {
 		return true, nil // no session wrote this grant: there is nobody to tell
 	}
 	value := mustJSON(notice{V: recordVersion, By: q.s.Owner(), Reason: reason})
 	resp, err := q.e.Client().Txn(ctx).If(unmodified(c.key, c.revision)).
-		Then(clientv3.OpPut(q.noticeFor(c), value, clientv3.WithLease(clientv3.LeaseID(c.lease)))).Commit()
+		Then(clientv3.OpPut(q.noticeFor(c), value, clientv3.WithLease(clientv3.LeaseID(c.Lease)))).Commit()
 	if err != nil {
 		return false, commit.Classify(err)
 	}
@@ -108,7 +108,7 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	p.force = &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}
 	p.parts[0].short = true
 	if a.set != "" {
-		p.broken, p.lease = brokenRecord(c), clientv3.LeaseID(c.lease)
+		p.broken, p.lease = brokenRecord(c), clientv3.LeaseID(c.Lease)
 	}
 	if !q.e.Enter() {
 		a.forget()

@@ -30,7 +30,7 @@ type handed struct {
 // localLine returns the line that a stands in, or nil: only exclusive owners
 // of one name have one.
 func (a *acquisition) localLine() *line {
-	if a.req.Mode != Exclusive {
+	if a.req.Mode != Exclusive || a.req.OnePerLease {
 		return nil
 	}
 	if a.line == nil {

@@ -29,6 +29,7 @@ type name struct {
 	watches map[bucket]*ownWatch
 	lines   map[bucket]*line
 	view    permitView
+	flight  *flight // for the only ownership of the lease
 	// releases are under way, but their callers have gone on.
 	releases []*pass
 	// littered: keys were seen that do not keep the name from being free, such
@@ -65,7 +66,7 @@ func (n *name) watchOwn(ctx context.Context, b bucket) error {
 	if n.watched(b) {
 		return nil
 	}
-	prefix := n.ticket(b, n.q.e.IDPrefix())
+	prefix := n.q.mineInLine(n.keys, b).from
 	w, err := watch.Key(ctx, n.q.e.Client(), prefix, watch.Options{
 		Prefix:  true,
 		Streams: n.q.streams,

@@ -232,6 +232,9 @@ func (p *pass) conclude(err error) {
 	if t.a.req.Mode == Permits && p.force == nil && (p.freed || p.handed) {
 		t.a.parts[0].n.gave(t.a.req.Permits, t.rev, p.rev)
 	}
+	if t.a.moves && err == nil && !p.bare {
+		t.a.q.home.wrote(p.rev)
+	}
 	t.a.forget()
 	if p.owner != nil && p.owner.a != t.a {
 		p.owner.a.done()
@@ -268,6 +271,12 @@ func (p *pass) read(r commit.Result) bool {
 		p.handed = r.Succeeded
 		p.parts[0].p.n.setCrowded(true)
 		return r.Succeeded
+	}
+	if p.isGivenUp() {
+		if !r.Succeeded {
+			return true // it is another host's now
+		}
+		r = r.Nested(0)
 	}
 	at := len(p.setOps())
 	all := true

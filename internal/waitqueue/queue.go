@@ -3,6 +3,7 @@ package waitqueue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type Queue struct {
 	record  Record // what all records of the session have in common
 	common  string // the same, encoded
 	streams *watch.Streams
+	home    *home // nil unless the session is borrowed
 
 	mu    sync.Mutex
 	names map[string]*name
@@ -39,7 +41,7 @@ func For(s *core.Session, recipe string) *Queue {
 		}
 		q := &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
 			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
-			streams: s.Engine().Streams()}
+			streams: s.Engine().Streams(), home: newHome(s.Engine(), s.Namespace(), recipe)}
 		q.common = q.record.common()
 		return q
 	}).(*Queue)
@@ -102,17 +104,20 @@ func (q *Queue) drop(n *name) {
 // the session does. An error wraps ctx.Err() in the second case, and is then
 // returned within about a second, the ticket gone or on its way out.
 func (q *Queue) Acquire(ctx context.Context, r *Request) (*Owned, error) {
-	return q.acquire(ctx, r, (*acquisition).wait)
+	return q.acquire(ctx, r, false)
 }
 
 // TryAcquire owns at once or returns a *HeldError. It then wrote nothing.
 func (q *Queue) TryAcquire(ctx context.Context, r *Request) (*Owned, error) {
-	return q.acquire(ctx, r, (*acquisition).try)
+	return q.acquire(ctx, r, true)
 }
 
-func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, context.Context) (*Owned, error)) (*Owned, error) {
+func (q *Queue) acquire(ctx context.Context, r *Request, only bool) (*Owned, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
+	}
+	if r.Delay > 0 && q.e.Borrowed() {
+		return nil, fmt.Errorf("%w: %w", core.ErrInvalid, engine.ErrNoDelay)
 	}
 	if !q.e.Enter() {
 		return nil, q.ended()
@@ -126,6 +131,9 @@ func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, 
 	if ctx.Err() != nil {
 		return nil, waitError(ctx)
 	}
+	if r.OnePerLease {
+		return q.acquireOne(ctx, r, only)
+	}
 	names := make([]*name, len(r.Names))
 	for i, named := range r.Names {
 		names[i] = q.use(named)
@@ -135,7 +143,10 @@ func (q *Queue) acquire(ctx context.Context, r *Request, how func(*acquisition, 
 		a.done()
 		return nil, err
 	}
-	return how(a, ctx)
+	if only {
+		return a.try(ctx)
+	}
+	return a.wait(ctx)
 }
 
 // done is called once, when the acquisition has ended for good.

@@ -36,10 +36,12 @@ type Record struct {
 	Purpose string    `json:"purpose,omitempty"`
 	Since   time.Time `json:"since"` // asked for, in a ticket; owned, in a grant
 	Permits int       `json:"permits,omitempty"`
-	Set     string    `json:"set,omitempty"`     // key of the set's record
-	Grace   int64     `json:"graceMs,omitempty"` // time that a forced release leaves
-	Prev    *Prev     `json:"prev,omitempty"`    // the owner before, in a grant that was handed over
-	Broken  int64     `json:"broken,omitempty"`  // in a set's record: a name was forced out; the revision of its grants
+	// Priority tells, with the id, the key of the ticket that the owner waited with.
+	Priority int    `json:"priority,omitempty"`
+	Set      string `json:"set,omitempty"`     // key of the set's record
+	Grace    int64  `json:"graceMs,omitempty"` // time that a forced release leaves
+	Prev     *Prev  `json:"prev,omitempty"`    // the owner before, in a grant that was handed over
+	Broken   int64  `json:"broken,omitempty"`  // in a set's record: a name was forced out; the revision of its grants
 }
 
 // Prev says who owned the name before, and why that ended.
@@ -89,6 +91,9 @@ func (r *Record) encode(common string) string {
 	}
 	if r.Permits != 0 {
 		b = strconv.AppendInt(append(b, `,"permits":`...), int64(r.Permits), 10)
+	}
+	if r.Priority != 0 {
+		b = strconv.AppendInt(append(b, `,"priority":`...), int64(r.Priority), 10)
 	}
 	if r.Set != "" {
 		b = append(append(b, `,"set":`...), mustJSON(r.Set)...)

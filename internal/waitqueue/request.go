@@ -34,6 +34,11 @@ type Request struct {
 	LocalFor time.Duration // and time in a row
 	MaxHold  time.Duration // after which the ownership ends by itself; 0: never
 
+	// OnePerLease: the lease owns the name at most once, whichever host acquires
+	// for it. What it owns in the same way already is the answer, and where it
+	// stands in line already it goes on waiting.
+	OnePerLease bool
+
 	// Lost makes the library's error of the cause of a lost ownership.
 	Lost func(cause error) error
 }
@@ -49,6 +54,9 @@ func (r *Request) Check() error {
 		notNegative("max hold", r.MaxHold))
 	if r.Delay%time.Second != 0 {
 		err = errors.Join(err, errors.New("lock delay: not a whole number of seconds"))
+	}
+	if r.OnePerLease && (r.Mode == Set || r.Delay > 0 || r.Deferred || r.LocalN > 0 || r.MaxHold > 0) {
+		err = errors.Join(err, errors.New("one per session: not for several names, nor with a lock delay, a deferred release, a local handover or a max hold"))
 	}
 	if r.Mode == Permits {
 		err = errors.Join(err, within("limit", r.Limit, 1, MaxPermits), within("permits", r.Permits, 1, max(r.Limit, 1)))

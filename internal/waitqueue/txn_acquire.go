@@ -62,10 +62,13 @@ func (a *acquisition) takeFree() []clientv3.Op {
 // tell, its reply says who owns them.
 func (a *acquisition) tryTxn(tell bool) commit.Txn {
 	if a.bare() {
-		return likely(a.txn([]clientv3.Cmp{absentIn(a.parts[0].n.all())}, a.grant(a.rec), a.readOwners(tell)))
+		return a.arriving(likely(a.txn([]clientv3.Cmp{absentIn(a.parts[0].n.all())}, a.grant(a.rec), a.readOwners(tell))))
 	}
 	cmps := append(a.free(), absent(a.parts[0].n.void(a.id)))
-	return likely(a.txn(cmps, a.takeFree(), a.readOwners(tell)))
+	if a.req.OnePerLease && a.req.Mode != Exclusive { // which could be beside its own
+		cmps = append(cmps, a.sharesNothing()...)
+	}
+	return a.arriving(likely(a.txn(cmps, a.takeFree(), a.readOwners(tell))))
 }
 
 func (a *acquisition) readOwners(tell bool) []clientv3.Op {
@@ -97,6 +100,9 @@ func (a *acquisition) enterTxn() commit.Txn {
 	if a.set != "" {
 		free = a.bareSet()
 	}
+	if free != nil && a.req.OnePerLease && a.req.Mode != Exclusive {
+		free = append(free, a.sharesNothing()...)
+	}
 	var fresh []clientv3.Cmp
 	var puts, gets []clientv3.Op
 	for i := range a.parts {
@@ -111,6 +117,9 @@ func (a *acquisition) enterTxn() commit.Txn {
 		fresh = append(fresh, absent(a.set))
 		gets = append(gets, clientv3.OpGet(a.set))
 	}
+	if a.req.OnePerLease {
+		fresh, gets = append(fresh, a.nothingOwn()...), a.readOwn()
+	}
 	mine := []clientv3.Cmp{clientv3.Compare(clientv3.Value(a.proof()), "=", a.rec)}
 	if len(a.parts) == 1 { // for a set it would be too many operations; Void does it
 		puts = append(puts, a.dropShadows()...)
@@ -121,13 +130,13 @@ func (a *acquisition) enterTxn() commit.Txn {
 	if free != nil {
 		branch = nested(free, a.takeFree(), []clientv3.Op{earlier})
 	}
-	return a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil)
+	return a.arriving(a.txn([]clientv3.Cmp{absent(a.parts[0].n.void(a.id))}, []clientv3.Op{branch}, nil))
 }
 
 // queues tells whether a brief Enter may do, which only puts the ticket: the name
 // is likely to be owned, and no request of a is under way that could take it.
 func (a *acquisition) queues() bool {
-	return a.req.Mode == Exclusive && a.shadow == 0 && !a.uncertain && !a.fullEnter && a.parts[0].n.isCrowded()
+	return a.req.Mode == Exclusive && a.shadow == 0 && !a.uncertain && !a.fullEnter && a.parts[0].n.isCrowded() && a.isHome()
 }
 
 // queueTxn is Enter for a name that somebody else owns: in that state it does
@@ -136,6 +145,7 @@ func (a *acquisition) queues() bool {
 func (a *acquisition) queueTxn() commit.Txn {
 	p := &a.parts[0]
 	cmps := []clientv3.Cmp{absent(p.n.void(a.id)), notValue(p.own, a.rec), absent(p.ticket), absent(p.n.limit())}
+	cmps = append(cmps, a.staying()...)
 	return likely(a.txn(cmps, []clientv3.Op{a.putTicket(p)}, nil))
 }
 
@@ -191,6 +201,10 @@ func (a *acquisition) cancelTxn() commit.Txn {
 	if a.req.Mode == Set {
 		cmp = absent(a.set)
 	}
+	cmps, otherwise := []clientv3.Cmp{cmp}, a.getOwn()
+	if a.req.OnePerLease {
+		cmps, otherwise = append(cmps, a.responsible()), append(otherwise, clientv3.OpGet(a.parts[0].n.void(a.id)))
+	}
 	var then []clientv3.Op
 	for i := range a.parts {
 		then = append(then, clientv3.OpDelete(a.parts[i].ticket))
@@ -198,7 +212,7 @@ func (a *acquisition) cancelTxn() commit.Txn {
 	if a.uncertain && !a.full {
 		then = append(then, a.putVoid())
 	}
-	return a.txn([]clientv3.Cmp{cmp}, then, a.getOwn())
+	return a.txn(cmps, then, otherwise)
 }
 
 // voidTxn makes every request of a that may still be applied fail.
@@ -206,6 +220,9 @@ func (a *acquisition) voidTxn() commit.Txn {
 	then := append(a.getOwn(), a.dropShadows()...)
 	if !a.full { // the reply that said so was no lost one
 		then = append(then, a.putVoid())
+	}
+	if a.req.OnePerLease {
+		return a.txn([]clientv3.Cmp{a.responsible()}, then, append(a.getOwn(), clientv3.OpGet(a.parts[0].n.void(a.id))))
 	}
 	return a.txn(nil, then, nil)
 }

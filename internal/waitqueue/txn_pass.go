@@ -44,6 +44,9 @@ func (p *pass) build() commit.Txn {
 	}
 	if len(p.parts) == 1 {
 		cmps, then, otherwise := p.passOps(&p.parts[0])
+		if p.isGivenUp() {
+			return p.t.a.txn([]clientv3.Cmp{p.t.a.responsible()}, []clientv3.Op{nested(cmps, then, otherwise)}, nil)
+		}
 		return p.t.a.txn(cmps, then, otherwise)
 	}
 	ops := p.setOps()
@@ -60,7 +63,7 @@ func (p *pass) build() commit.Txn {
 // frees the name; one who knows that a writer is next hands over to it.
 func (p *pass) brevity() brevity {
 	a, part := p.t.a, &p.parts[0]
-	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare {
+	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare || a.moves || p.isGivenUp() {
 		return full
 	}
 	part.open(1)
@@ -72,6 +75,10 @@ func (p *pass) brevity() brevity {
 	}
 	return full
 }
+
+// isGivenUp tells whether the pass is of an ownership that no caller was told
+// of, and that another host may take up for the lease: then it is not passed.
+func (p *pass) isGivenUp() bool { return p.owner == nil && p.force == nil && p.t.a.req.OnePerLease }
 
 // handoverTxn is the pass to the first hint. If that is not the first in line
 // any more it does nothing.
@@ -324,6 +331,9 @@ func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
 		ops = append(ops, p.shadowOps(part, heir.shadowLease(), func() string { return heir.shadowValue() })...)
 	} else {
 		ops = append(ops, p.shadowOps(part, 0, nil)...)
+	}
+	if p.t.a.moves && !p.bare {
+		ops = append(ops, p.t.a.q.home.put())
 	}
 	return p.voided(ops)
 }

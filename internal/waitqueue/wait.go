@@ -82,22 +82,30 @@ func (a *acquisition) conclude(ctx context.Context, t *tenure, err error) (*Owne
 	if err == nil {
 		return t.newOwned(ctx, a), nil
 	}
+	_, err = a.fail(ctx, err)
+	return nil, err
+}
+
+// fail gives up what may be left of an acquisition that ended with err. It
+// returns the error for the caller, and a channel that is closed when nothing is
+// left, nil if that is so already.
+func (a *acquisition) fail(ctx context.Context, err error) (<-chan struct{}, error) {
 	if errors.Is(err, errGone) {
 		a.entered = a.req.Mode == Set // whose other tickets may still stand
 		if a.q.e.LeaseGone(ctx) {
 			err = a.q.ended()
 		}
 	}
-	a.abandon()
+	left := a.abandon(ctx)
 	switch {
 	case errors.Is(err, commit.ErrClosed):
-		return nil, a.q.ended()
+		return left, a.q.ended()
 	case errors.Is(err, rpctypes.ErrLeaseNotFound) && a.q.e.LeaseGone(ctx):
-		return nil, a.q.ended()
+		return left, a.q.ended()
 	case ctx.Err() != nil: // perhaps while etcd was asked about the lease
-		return nil, waitError(ctx)
+		return left, waitError(ctx)
 	}
-	return nil, err
+	return left, err
 }
 
 // takeOrWait takes the names at once or waits in line for them.
@@ -131,13 +139,13 @@ func (a *acquisition) warm() bool {
 
 // tryOnce sends Try. With only, the caller does not go on to wait.
 func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
-	for range maxInspections {
+	for n := 0; n < maxInspections; n++ {
 		if a.req.Mode == Permits && (a.parts[0].n.sees().rev == 0 || !a.parts[0].n.sees().fits(a.req)) {
 			if err := a.inspect(ctx); err != nil {
 				return nil, err
 			}
 			if !a.parts[0].n.sees().fits(a.req) {
-				return nil, &HeldError{Name: a.req.Names[0]}
+				return nil, a.heldByOthers(ctx)
 			}
 		}
 		tell := only || a.req.Mode == Permits
@@ -147,7 +155,19 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 			return nil, err
 		}
 		if r.Succeeded {
+			a.arrived(r)
 			return a.tenureAt(r.Revision), nil
+		}
+		own := r.Responses
+		if tell { // the owners come first
+			own = own[len(a.parts):]
+		}
+		switch err := a.met(own); {
+		case errors.Is(err, errMoved):
+			n--
+			continue
+		case err != nil:
+			return nil, err
 		}
 		if !tell { // the line tells
 			return nil, &HeldError{Name: a.req.Names[0]}
@@ -158,6 +178,21 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 		}
 	}
 	return nil, &HeldError{Name: a.req.Names[0]}
+}
+
+// heldByOthers is why permits that do not fit are refused: as a rule they are
+// others'.
+func (a *acquisition) heldByOthers(ctx context.Context) error {
+	if a.req.OnePerLease {
+		resp, err := a.q.e.Client().Txn(ctx).Then(a.readOwn()...).Commit()
+		if err != nil {
+			return err
+		}
+		if own := a.q.belongings(a.parts[0].n.keys, resp.Responses); own.grant != nil || own.waits() != nil {
+			return &ownError{own}
+		}
+	}
+	return &HeldError{Name: a.req.Names[0]}
 }
 
 // maxInspections bounds how often a try is repeated on a new view of a name
@@ -247,7 +282,10 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 		return nil, a.readQueued(r), nil
 	}
 	t, settled, err = a.readEntered(r)
-	if t == nil && !settled && err == nil {
+	switch {
+	case errors.Is(err, errMoved):
+		err = nil
+	case t == nil && !settled && err == nil:
 		err = a.inspect(ctx) // a limit was in the way
 	}
 	return t, settled, err
@@ -292,8 +330,12 @@ func (a *acquisition) doUnlessSeen(ctx context.Context, t commit.Txn) (commit.Re
 // readEntered reads Enter's reply: a owns, is in line, or (neither) met a limit.
 func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err error) {
 	if !r.Succeeded {
+		if err := a.met(r.Responses); errors.Is(err, errMoved) {
+			return nil, false, err
+		}
 		return nil, false, errGone // a void record stands: it ended before
 	}
+	a.arrived(r)
 	branch := r.Nested(0)
 	if branch.Succeeded {
 		return a.tenureAt(r.Revision), false, nil
@@ -316,6 +358,9 @@ func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err 
 		a.entered = true
 		return nil, true, nil
 	}
+	if a.req.OnePerLease {
+		return a.readMine(line)
+	}
 	if first := kv(line, 0); first != nil {
 		return a.standing(first), true, nil
 	}
@@ -323,6 +368,22 @@ func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err 
 		if kv(line, i) != nil { // of a set that entered before, and lost the first one by hand
 			return nil, false, wasDeleted()
 		}
+	}
+	return nil, false, nil
+}
+
+// readMine reads why an Enter of the only one of its lease put no ticket: an
+// earlier request did, or something else of the lease stands, or (neither) a
+// limit.
+func (a *acquisition) readMine(r commit.Result) (t *tenure, inLine bool, err error) {
+	own := a.q.belongings(a.parts[0].n.keys, r.Responses)
+	for _, kv := range own.tickets {
+		if string(kv.Key) == a.parts[0].ticket {
+			return a.standing(kv), true, nil
+		}
+	}
+	if own.grant != nil || len(own.tickets) > 0 {
+		return nil, false, &ownError{own}
 	}
 	return nil, false, nil
 }

@@ -13,11 +13,12 @@ import (
 
 // abandon gives up an acquisition that may have left something in etcd. The
 // work goes on in the background; abandon waits a moment for it, so that the
-// ticket is usually gone when the caller is told.
-func (a *acquisition) abandon() {
-	if !a.uncertain && !a.entered {
+// ticket is usually gone when the caller is told. It returns nil when the work
+// is done, else a channel that is closed then.
+func (a *acquisition) abandon(ctx context.Context) <-chan struct{} {
+	if !a.uncertain && !a.entered || a.keepsPlace(ctx) {
 		a.end()
-		return
+		return nil
 	}
 	done := make(chan struct{})
 	a.q.e.Go(func(ctx context.Context) {
@@ -32,7 +33,9 @@ func (a *acquisition) abandon() {
 	defer t.Stop()
 	select {
 	case <-done:
+		return nil
 	case <-t.C:
+		return done
 	}
 }
 
@@ -89,6 +92,9 @@ func (a *acquisition) withdrawOnce(ctx context.Context) (*tenure, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.req.OnePerLease && !a.answeredFor(r, cancelling) {
+		return nil, nil
+	}
 	a.uncertain, a.entered = false, false
 	if cancelling && r.Succeeded {
 		return nil, nil
@@ -103,6 +109,27 @@ func (a *acquisition) withdrawOnce(ctx context.Context) (*tenure, error) {
 		a.entered = true // the tickets in the other names are not known to be gone
 	}
 	return t, nil
+}
+
+// answeredFor reads from the reply to a Void or a Cancel whether a is still this
+// host's to give up. If not, nothing of it is left to do here.
+func (a *acquisition) answeredFor(r commit.Result, cancelling bool) bool {
+	if r.Succeeded {
+		if !cancelling {
+			a.adopted = r.Revision // the void record is its own from now on
+		}
+		return true
+	}
+	record := kv(r, 2)
+	switch {
+	case record == nil && a.adopted == 0, record != nil && record.ModRevision == a.adopted:
+		return true // the ticket has changed
+	case record != nil && string(record.Value) == a.ownVoid(): // by an earlier request
+		a.adopted = record.ModRevision
+		return true
+	}
+	a.uncertain, a.entered = false, false
+	return false
 }
 
 // found returns the tenure that a has according to its ticket and proof, if any.
