@@ -75,7 +75,7 @@ func TestEachHeartbeatIsAnsweredInOrder(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	k := attach(t, c, &sessionv1.KeepAliveRequest{SessionId: id, Namespace: ns, Sequence: 7})
 	if ttl := k.answer(7); ttl != 15*time.Second {
@@ -107,7 +107,7 @@ func TestHeartbeatsShareRenewals(t *testing.T) {
 	count := &renewals{}
 	h := start(t, etcd.Client(t, grpc.WithStreamInterceptor(count.intercept)))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns, Ttl: durationpb.New(time.Hour)}).GetSessionId()
 	k := attach(t, c, &sessionv1.KeepAliveRequest{SessionId: id, Namespace: ns, Sequence: 1})
 	last := k.answer(1)
@@ -127,7 +127,7 @@ func TestASecondStreamTakesThePlaceOfTheFirst(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	for _, fast := range []bool{false, true} {
 		opened := open(t, c, &sessionv1.OpenRequest{Namespace: ns, FastRelease: fast})
 		if opened.GetFastRelease() != fast {
@@ -151,7 +151,7 @@ func TestKeepAliveRefuses(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	gone := open(t, c, &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	if _, err := c.Close(within(t), &sessionv1.CloseRequest{SessionId: gone, Namespace: ns}); err != nil {
@@ -191,7 +191,7 @@ func TestTheStreamEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	k := attach(t, c, &sessionv1.KeepAliveRequest{SessionId: id, Namespace: ns, Sequence: 1})
 	k.answer(1)
@@ -206,7 +206,7 @@ func TestAnswersNeverPromiseMoreThanEtcd(t *testing.T) {
 	link := etcd.Link(t)
 	h := start(t, coretest.Dial(t, link.Endpoint()))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns, Ttl: durationpb.New(5 * time.Second)}).GetSessionId()
 	k := attach(t, c, &sessionv1.KeepAliveRequest{SessionId: id, Namespace: ns, Sequence: 1})
 	sent := time.Now() // later than the first request, so what follows is no stricter than the truth
@@ -233,7 +233,7 @@ func TestRenewIsNotForFastRelease(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, c, &sessionv1.OpenRequest{Namespace: ns, FastRelease: true}).GetSessionId()
 	_, err := c.Renew(within(t), &sessionv1.RenewRequest{SessionId: id, Namespace: ns})
 	wantReason(t, err, "conflict")
@@ -243,7 +243,7 @@ func TestRenewIsNotForFastRelease(t *testing.T) {
 func TestTwoHostsRenewOneSession(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, etcd.Client(t)), start(t, etcd.Client(t), func(c *session.Config) { c.Host = "b" })
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	for _, fast := range []bool{false, true} {
 		if fast {
 			a = start(t, etcd.Client(t))

@@ -2,8 +2,11 @@ package session_test
 
 import (
 	"context"
+	"flag"
 	"log/slog"
 	"net"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +24,13 @@ import (
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }
+func TestMain(m *testing.M) {
+	// These tests wait for what must not happen much longer than they work.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		panic(err)
+	}
+	coretest.Main(m, &etcd, coretest.WithChildren(children()))
+}
 
 // patience bounds every wait of a test: far more than anything takes, so that
 // only a hang reaches it.
@@ -40,6 +49,8 @@ type host struct {
 	addr   string
 	server *grpc.Server
 	stop   func()
+
+	serving sync.WaitGroup
 }
 
 // start starts a host on an etcd client of its own; it ends with the test.
@@ -55,11 +66,7 @@ func start(tb testing.TB, c *clientv3.Client, change ...func(*session.Config)) *
 	}
 	h := &host{Service: session.New(cfg), addr: ln.Addr().String(), server: grpc.NewServer()}
 	sessionv1.RegisterSessionServiceServer(h.server, h.Service)
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = h.server.Serve(session.Listen(ln)) // ends with Stop
-	}()
+	h.serve(tb, ln)
 	stopped := false
 	h.stop = func() {
 		if stopped {
@@ -68,13 +75,18 @@ func start(tb testing.TB, c *clientv3.Client, change ...func(*session.Config)) *
 		stopped = true
 		h.Stopping()
 		h.server.Stop()
-		<-served
+		h.serving.Wait()
 		if err := h.Stop(within(tb)); err != nil {
 			tb.Error(err)
 		}
 	}
 	tb.Cleanup(h.stop)
 	return h
+}
+
+func (h *host) serve(tb testing.TB, ln net.Listener) {
+	tb.Helper()
+	h.serving.Go(func() { _ = h.server.Serve(session.Listen(ln)) }) // ends with Stop
 }
 
 // dial returns a client of the host over a connection of its own.
@@ -113,4 +125,10 @@ func (r *renewals) intercept(ctx context.Context, d *grpc.StreamDesc, c *grpc.Cl
 		r.n.Add(1)
 	}
 	return s(ctx, d, c, method, o...)
+}
+
+// namespace returns one of the test's own.
+func namespace(tb testing.TB) string {
+	tb.Helper()
+	return strings.ReplaceAll(etcd.Prefix(tb), "/", "-")
 }

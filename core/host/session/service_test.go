@@ -46,7 +46,7 @@ func TestASessionIsALeaseUntilItIsClosed(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	opened := open(t, c, &sessionv1.OpenRequest{Ttl: durationpb.New(6500 * time.Millisecond), Owner: "größe/1", Namespace: ns})
 	if got := opened.GetTtl().AsDuration(); got != 7*time.Second {
 		t.Errorf("granted %v", got)
@@ -94,7 +94,7 @@ func TestASessionIsALeaseUntilItIsClosed(t *testing.T) {
 func TestAnyHostServesAnySession(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, etcd.Client(t)), start(t, etcd.Client(t))
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	id := open(t, a.dial(t), &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	if a.lease(t, id, ns) != b.lease(t, id, ns) {
 		t.Error("the hosts disagree about the lease")
@@ -113,7 +113,7 @@ func TestListIsPagedAndOldestFirst(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	var want []string
 	for i := range 5 {
 		want = append(want, open(t, c, &sessionv1.OpenRequest{Namespace: ns, Owner: strconv.Itoa(i)}).GetSessionId())
@@ -228,7 +228,7 @@ func TestTheLimitCountsLiveSessions(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t), func(c *session.Config) { c.Sessions = 2 })
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	first := open(t, c, &sessionv1.OpenRequest{Namespace: ns}).GetSessionId()
 	open(t, c, &sessionv1.OpenRequest{Namespace: ns})
 	_, err := c.Open(within(t), &sessionv1.OpenRequest{Namespace: ns})
@@ -252,7 +252,7 @@ func TestASessionIsItsOpeners(t *testing.T) {
 	t.Parallel()
 	h := start(t, etcd.Client(t))
 	c := h.dial(t)
-	ns := etcd.Prefix(t)
+	ns := namespace(t)
 	opened, err := c.Open(as(within(t), "alice"), &sessionv1.OpenRequest{Namespace: ns})
 	if err != nil {
 		t.Fatal(err)
