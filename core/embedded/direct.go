@@ -12,9 +12,9 @@ import (
 
 // Direct is the member's API for a caller in its own process.
 type Direct struct {
-	KV    pb.KVClient
-	Lease pb.LeaseClient
-	Watch pb.WatchClient
+	KV    pb.KVClient    // keys
+	Lease pb.LeaseClient // leases
+	Watch pb.WatchClient // changes
 }
 
 // Direct returns the member's API for a caller in its own process: reads, writes and leases are function calls. Watches go

@@ -37,12 +37,20 @@ type Config struct {
 	// its administrator. Created with mode 0700.
 	DataDir string `json:"data_dir"`
 
-	API     API                     `json:"api"`
-	Etcd    Etcd                    `json:"etcd"`
+	// API says where and how the recipes are served.
+	API API `json:"api"`
+	// Etcd says where the state is.
+	Etcd Etcd `json:"etcd"`
+	// Recipes says how single recipes run, by their names. One that is not named
+	// runs with its defaults.
 	Recipes map[string]RecipeConfig `json:"recipes"`
-	TLS     TLS                     `json:"tls"`
-	Limits  Limits                  `json:"limits"`
-	Log     Log                     `json:"log"`
+	// TLS is the API's. Empty: plaintext.
+	TLS TLS `json:"tls"`
+	// Limits bound what callers can take.
+	Limits Limits `json:"limits"`
+	// Log is for the program that runs the host; the host itself logs to
+	// WithLogger's.
+	Log Log `json:"log"`
 
 	// Version is what the host says its version is. Default "dev".
 	Version string `json:"-"`
@@ -65,16 +73,22 @@ type Etcd struct {
 	// given.
 	Mode string `json:"mode"`
 
-	// Endpoints, Username, Password and TLS are for an external etcd.
+	// Endpoints are the client URLs of an external etcd.
 	Endpoints []string `json:"endpoints"`
-	Username  string   `json:"username"`
-	Password  string   `json:"password"`
-	TLS       TLS      `json:"tls"`
+	// Username is the host's login at an external etcd. Empty: none.
+	Username string `json:"username"`
+	// Password belongs to Username.
+	Password string `json:"password"`
+	// TLS is for an external etcd: the authority that signs its certificates, and
+	// the host's own.
+	TLS TLS `json:"tls"`
 
-	// ListenClient and ListenPeer are the embedded member's addresses. Defaults
-	// 127.0.0.1:2379 and 127.0.0.1:2380; port 0 takes a free one.
+	// ListenClient is the host:port of the embedded member's own API. Default
+	// 127.0.0.1:2379; port 0 takes a free one.
 	ListenClient string `json:"listen_client"`
-	ListenPeer   string `json:"listen_peer"`
+	// ListenPeer is the embedded member's host:port for raft. Default
+	// 127.0.0.1:2380; port 0 takes a free one.
+	ListenPeer string `json:"listen_peer"`
 	// InitialCluster maps the name of every member to its peer URL, while the
 	// data directory is empty. Empty: this member alone.
 	InitialCluster map[string]string `json:"initial_cluster"`
@@ -97,9 +111,12 @@ type RecipeConfig struct {
 // and CA, if given, signs the callers' certificates, which are then required;
 // for a client CA signs the servers'.
 type TLS struct {
+	// Cert is the file of one's own certificate, and of what leads to its authority.
 	Cert string `json:"cert"`
-	Key  string `json:"key"`
-	CA   string `json:"ca"`
+	// Key is the file of the certificate's private key.
+	Key string `json:"key"`
+	// CA is the file of the authorities that sign the other side's certificates.
+	CA string `json:"ca"`
 }
 
 func (t TLS) enabled() bool { return t != TLS{} }
