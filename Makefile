@@ -45,9 +45,10 @@ fmt: ## Format Go and protobuf files
 	$(BUF) format -w
 
 .PHONY: generate
-generate: ## Generate Go from api/**/*.proto
+generate: ## Generate Go from .proto files
 	$(BUF) lint
 	$(BUF) generate
+	$(BUF) generate --template examples/buf.gen.yaml
 
 .PHONY: vet-cross
 vet-cross: ## Vet the libraries for macOS and Windows
