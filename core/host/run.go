@@ -121,6 +121,9 @@ func (h *Host) listen() error {
 		return err
 	}
 	p.metrics = prometheus.NewRegistry()
+	if err := p.metrics.Register(p); err != nil {
+		return err
+	}
 	p.late = new(lateSessions)
 	p.router, err = router.New(router.Config{Log: h.log, Metrics: p.metrics, Sessions: p.late,
 		Limits: router.Limits{Calls: h.cfg.Limits.Calls, MessageBytes: h.cfg.Limits.RequestBytes}})
