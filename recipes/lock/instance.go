@@ -26,6 +26,7 @@ type instance struct {
 	lender   *core.Lender      // for forced releases, which act for nobody's session
 	own      atomic.Pointer[core.Session]
 	streams  *watch.Streams
+	places   places
 
 	ctx  context.Context // ends with Close
 	stop context.CancelCauseFunc
