@@ -58,7 +58,7 @@ func comparesGrant(t *pb.TxnRequest) bool {
 	for _, c := range t.Compare {
 		key := string(c.Key)
 		if c.Target == pb.Compare_MOD && c.Result == pb.Compare_EQUAL &&
-			(strings.HasSuffix(key, "/grant") || strings.Contains(key, "/read/") || strings.Contains(key, "/hold/")) {
+			(strings.HasSuffix(key, "/grant") || len(c.RangeEnd) > 0 || strings.Contains(key, "/read/") || strings.Contains(key, "/hold/")) {
 			return true
 		}
 	}

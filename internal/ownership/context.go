@@ -8,58 +8,110 @@ package ownership
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
-// Context ends when end is called, or when lapsed reports that it should have
-// ended already. Its Done, Err and Value make every derived context a direct
-// child of the inner one: children cost no goroutine, and context.Cause works.
+// Context ends when End is called, or when its judge says that it should have
+// ended already. Every derived context is a direct child of an inner one, which
+// is made when it is asked for, since most ownerships end before: children cost
+// no goroutine, and context.Cause works.
 type Context struct {
-	context.Context // the inner, cancellable one
-	cancel          context.CancelCauseFunc
-	lapsed          func() error
+	base  context.Context
+	judge Judge
+
+	mu     sync.Mutex
+	cause  error           // why it ended
+	inner  context.Context // nil until somebody needs it
+	cancel context.CancelCauseFunc
 
 	token int64 // 0 for a session's
 	owner any
 }
 
-// NewContext returns a context with the values of base, which ignores base's
-// end. The function lapsed is called by Done and Err, and returns the cause if
-// the context should have ended by now; it must be cheap and must not use the
-// context itself.
-func NewContext(base context.Context, lapsed func() error) *Context {
-	inner, cancel := context.WithCancelCause(context.WithoutCancel(base))
-	return &Context{Context: inner, cancel: cancel, lapsed: lapsed}
+// A Judge knows whether what a context stands for still lasts.
+type Judge interface {
+	// Lapsed returns the cause if the context should have ended by now. It must be
+	// cheap and must not use the context itself.
+	Lapsed() error
 }
+
+// A JudgeFunc is a function as a Judge.
+type JudgeFunc func() error
+
+// Lapsed calls the function.
+func (f JudgeFunc) Lapsed() error { return f() }
+
+// NewContext returns a context with the values of base, which ignores base's
+// end. Done and Err ask lapsed.
+func NewContext(base context.Context, lapsed JudgeFunc) *Context {
+	c := new(Context)
+	c.Init(base, lapsed)
+	return c
+}
+
+// Init makes a zero Context what NewContext returns. It is for contexts that are
+// part of a larger value.
+func (c *Context) Init(base context.Context, judge Judge) { c.base, c.judge = base, judge }
 
 // Check ends the context if it has lapsed, and returns its cause if it ended.
 func (c *Context) Check() error {
-	if c.Context.Err() == nil {
-		if cause := c.lapsed(); cause != nil {
-			c.cancel(cause)
-		}
+	if cause := c.ended(); cause != nil {
+		return cause
 	}
-	return context.Cause(c.Context)
+	if cause := c.judge.Lapsed(); cause != nil {
+		c.End(cause)
+		return c.ended() // perhaps it had ended with another cause meanwhile
+	}
+	return nil
+}
+
+func (c *Context) ended() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
 }
 
 // Inner returns the context that children derive from. Its Done and Err do not
 // compare the clock: it is for registering with, not for asking.
-func (c *Context) Inner() context.Context { return c.Context }
+func (c *Context) Inner() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inner == nil {
+		c.inner, c.cancel = context.WithCancelCause(context.WithoutCancel(c.base))
+		if c.cause != nil {
+			c.cancel(c.cause)
+		}
+	}
+	return c.inner
+}
 
 // End ends the context with cause; only the first end counts.
-func (c *Context) End(cause error) { c.cancel(cause) }
+func (c *Context) End(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return
+	}
+	c.cause = cause
+	if c.cancel != nil {
+		c.cancel(cause)
+	}
+}
 
 // Done compares the clock and returns the channel that is closed at the end.
 // Who already blocks on it is woken by whoever calls Check regularly.
 func (c *Context) Done() <-chan struct{} {
 	_ = c.Check()
-	return c.Context.Done()
+	return c.Inner().Done()
 }
 
 // Err compares the clock, and returns nil or context.Canceled.
 func (c *Context) Err() error {
-	_ = c.Check()
-	return c.Context.Err()
+	if c.Check() != nil {
+		return context.Canceled
+	}
+	return nil
 }
 
 // Deadline reports none: how long an ownership lasts depends on renewals to come.
@@ -77,7 +129,7 @@ func (c *Context) Value(key any) any {
 			return c.owner
 		}
 	}
-	return c.Context.Value(key)
+	return c.Inner().Value(key)
 }
 
 type (

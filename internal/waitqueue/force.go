@@ -74,7 +74,7 @@ func (q *Queue) tell(ctx context.Context, c Contender, reason string) (bool, err
 func (q *Queue) noticeFor(c Contender) string {
 	k := q.keys(c.Name)
 	if prefix, _, ok := strings.Cut(c.Record.Set, setPart); ok && c.Record.Set != "" {
-		k = keys{prefix}
+		k = keysOf(prefix)
 	}
 	return k.notice(c.Record.ID)
 }

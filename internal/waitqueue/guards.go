@@ -57,6 +57,12 @@ func unmodified(key string, rev int64) clientv3.Cmp {
 	return compare(key, "", pb.Compare_EQUAL, modified(rev))
 }
 
+// unmodifiedIn holds when there is something in s, and all of it was last written
+// at rev.
+func unmodifiedIn(s span, rev int64) clientv3.Cmp {
+	return compare(s.from, s.end, pb.Compare_EQUAL, modified(rev))
+}
+
 // unmodifiedValue holds when key has the value.
 func unmodifiedValue(key, value string) clientv3.Cmp {
 	return clientv3.Compare(clientv3.Value(key), "=", value)

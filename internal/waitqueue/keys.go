@@ -26,10 +26,16 @@ const (
 
 // keys builds the keys of one name.
 type keys struct {
-	prefix string // "/conclave/<namespace>/<recipe>/<name>/"
+	prefix   string // "/conclave/<namespace>/<recipe>/<name>/"
+	end      string // of the range of all of them
+	grantKey string
 }
 
-func (k keys) grant() string           { return k.prefix + grantPart }
+func keysOf(prefix string) keys {
+	return keys{prefix: prefix, end: keyspace.End(prefix), grantKey: prefix + grantPart}
+}
+
+func (k keys) grant() string           { return k.grantKey }
 func (k keys) limit() string           { return k.prefix + limitPart }
 func (k keys) shadow() string          { return k.prefix + shadowPart }
 func (k keys) read(id string) string   { return k.prefix + readPart + id }
@@ -47,8 +53,7 @@ func (k keys) reads() span   { return prefixSpan(k.prefix + readPart) }
 func (k keys) holds() span   { return prefixSpan(k.prefix + holdPart) }
 func (k keys) owners() span  { return span{k.grant(), k.prefix + "line"} }           // grant, holds, limit
 func (k keys) sharers() span { return span{k.prefix + readPart, k.prefix + "void"} } // reads, sets, shadow
-func (k keys) all() span     { return prefixSpan(k.prefix) }
-func (k keys) beside() span  { return span{k.line().from, prefixSpan(k.prefix + voidPart).end} } // all but owners
+func (k keys) all() span     { return span{k.prefix, k.end} }
 func (k keys) bucket(b bucket) span {
 	return prefixSpan(k.prefix + linePart + b.String() + "/")
 }

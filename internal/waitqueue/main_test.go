@@ -175,6 +175,7 @@ func tickets(tb testing.TB, name string, n int) {
 func release(_ string, req any) bool {
 	t, ok := req.(*pb.TxnRequest)
 	return ok && slices.ContainsFunc(t.Compare, func(c *pb.Compare) bool {
-		return c.Target == pb.Compare_MOD && strings.HasSuffix(string(c.Key), "/"+grantPart)
+		return c.Target == pb.Compare_MOD && c.Result == pb.Compare_EQUAL &&
+			(strings.HasSuffix(string(c.Key), "/"+grantPart) || len(c.RangeEnd) > 0)
 	}) && len(t.Success) > 0
 }

@@ -22,8 +22,10 @@ type Owned struct {
 	t     *tenure
 	token int64
 	since clock.Stamp // with MaxHold only: to read the clock shows in profiles
-	ctx   *ownership.Context
-	stop  []func() bool
+	ctx   ownership.Context
+	limit *time.Timer // with MaxHold only
+
+	next, prev *Owned // in the queue's owners
 
 	mu    sync.Mutex // held while the ownership is let go
 	ended bool
@@ -44,12 +46,11 @@ func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
 	if a.req.MaxHold > 0 {
 		o.since = clock.Now()
 	}
-	o.ctx = ownership.NewContext(ctx, o.lapsed)
+	o.ctx.Init(ctx, o)
 	o.ctx.Owns(o.token, o)
-	o.stop = append(o.stop, context.AfterFunc(a.q.e.Session(), func() { _ = o.ctx.Check() }))
+	a.q.owners.add(o)
 	if d := a.req.MaxHold; d > 0 {
-		timer := time.AfterFunc(d, func() { o.overdue() })
-		o.stop = append(o.stop, timer.Stop)
+		o.limit = time.AfterFunc(d, o.overdue)
 	}
 	if a.line != nil {
 		a.line.owned(a.record)
@@ -58,8 +59,8 @@ func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
 	return o
 }
 
-// lapsed is the context's look at the clock.
-func (o *Owned) lapsed() error {
+// Lapsed is the context's look at the clock.
+func (o *Owned) Lapsed() error {
 	if err := o.q.s.Context().Err(); err != nil {
 		return o.a.req.Lost(o.q.ended())
 	}
@@ -78,7 +79,7 @@ func (o *Owned) overdue() {
 func (o *Owned) lose(cause error) { o.ctx.End(o.a.req.Lost(cause)) }
 
 // Context ends when the ownership ends.
-func (o *Owned) Context() context.Context { return o.ctx }
+func (o *Owned) Context() context.Context { return &o.ctx }
 
 // Token returns the fencing token.
 func (o *Owned) Token() core.Token { return core.Token(o.token) }
@@ -116,8 +117,14 @@ func (o *Owned) Release() error {
 func (o *Owned) end() {
 	o.ended = true
 	o.ctx.End(core.ErrReleased)
-	for _, stop := range o.stop {
-		stop()
+	o.unregister()
+}
+
+// unregister leaves nothing behind that would end the context.
+func (o *Owned) unregister() {
+	o.q.owners.remove(o)
+	if o.limit != nil {
+		o.limit.Stop()
 	}
 }
 
@@ -159,7 +166,7 @@ func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnRes
 
 // lostNow is the error of a verb on an ownership that has ended.
 func (o *Owned) lostNow() error {
-	cause := context.Cause(o.ctx)
+	cause := o.ctx.Check()
 	if errors.Is(cause, core.ErrReleased) {
 		return o.a.req.Lost(cause)
 	}

@@ -30,6 +30,7 @@ type pass struct {
 	lease  clientv3.LeaseID // of that set's owner
 
 	parts []passPart
+	one   [1]passPart // what parts is in, as a rule
 
 	next   *acquisition // the local successor, chosen when the first request is built
 	inLine bool         // next's ticket is put when somebody else is served first
@@ -114,6 +115,7 @@ func (p *pass) wantsHints() bool {
 func (t *tenure) newPass(owner *Owned) *pass {
 	p := &pass{t: t, owner: owner, begun: time.Now(), pause: 10 * time.Millisecond,
 		late: make(chan error, 1), finished: make(chan struct{})}
+	p.parts = p.one[:0]
 	for i := range t.a.parts {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, more: t.hints})
 	}

@@ -25,6 +25,9 @@ type Queue struct {
 	streams *watch.Streams
 	home    *home // nil unless the session is borrowed
 
+	owners ownerships
+	late   latecomers
+
 	mu    sync.Mutex
 	names map[string]*name
 }
@@ -43,12 +46,14 @@ func For(s *core.Session, recipe string) *Queue {
 			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
 			streams: s.Engine().Streams(), home: newHome(s.Engine(), s.Namespace(), recipe)}
 		q.common = q.record.common()
+		context.AfterFunc(q.e.Session(), q.owners.end)
 		return q
 	}).(*Queue)
 }
 
 // Close ends the watches that names keep after their use. The engine calls it.
 func (q *Queue) Close() {
+	q.late.close()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, n := range q.names {
@@ -60,7 +65,7 @@ func (q *Queue) Close() {
 }
 
 func (q *Queue) keys(n string) keys {
-	return keys{keyspace.Prefix(q.s.Namespace(), q.recipe, n)}
+	return keysOf(keyspace.Prefix(q.s.Namespace(), q.recipe, n))
 }
 
 // use returns the session's part of a name; every use is followed by a drop.

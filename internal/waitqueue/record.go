@@ -77,8 +77,8 @@ const recordVersion = 1
 // all records of a session have in common: one is written for every
 // acquisition, and reflection showed in profiles.
 func (r *Record) encode(common string) string {
-	b := make([]byte, 0, 320)
-	b = append(b, `{"v":`...)
+	var scratch [512]byte // on the stack, as a rule
+	b := append(scratch[:0], `{"v":`...)
 	b = strconv.AppendInt(b, int64(r.V), 10)
 	b = append(b, `,"acq":"`...)
 	b = append(b, r.ID...)

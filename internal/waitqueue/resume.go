@@ -55,9 +55,7 @@ func (o *Owned) Detach() (Place, error) {
 	}
 	o.ended, o.err = true, o.a.req.Lost(ErrDetached)
 	o.ctx.End(ErrDetached)
-	for _, stop := range o.stop {
-		stop()
-	}
+	o.unregister()
 	o.t.finish()
 	a.forget()
 	return p, nil

@@ -17,10 +17,6 @@ import (
 // share its revision, or among the owners of one local handover.
 const tokenShift = 16
 
-// lateWatch is when an owner begins to watch its grant: most ownerships end
-// before, and a watch from the grant's revision on misses nothing.
-const lateWatch = 250 * time.Millisecond
-
 // A tenure is the ownership as etcd knows it: one grant per name, all written
 // at one revision. Usually it has one owner; with local handover several
 // goroutines of the session own in turn during one tenure.
@@ -33,9 +29,13 @@ type tenure struct {
 	local  int       // owners so far
 	since  time.Time // of the first one
 
+	older, younger *tenure // in the queue's latecomers, of which it is one if it waits
+	waits          bool
+
 	mu      sync.Mutex
 	owner   *Owned
-	late    *time.Timer
+	begun   bool
+	again   *time.Timer // until a lost watch is opened again
 	watches []*watch.Watch
 	over    bool
 	revoked error // why, once the grant was revoked
@@ -76,8 +76,9 @@ func (t *tenure) begin(o *Owned) {
 	if t.revoked != nil { // after the owner before o let go, and before o was here
 		o.lose(t.revoked)
 	}
-	if t.late == nil && !t.over {
-		t.late = time.AfterFunc(lateWatch, t.watch)
+	if !t.begun && !t.over {
+		t.begun = true
+		t.a.q.late.add(t)
 	}
 }
 
@@ -129,7 +130,7 @@ func (t *tenure) rewatch() {
 	}
 	t.watches = nil
 	if !t.over {
-		t.late = time.AfterFunc(lateWatch, t.lookAndWatch)
+		t.again = time.AfterFunc(late, t.lookAndWatch)
 	}
 }
 
@@ -226,8 +227,9 @@ func (t *tenure) finish() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = true
-	if t.late != nil {
-		t.late.Stop()
+	t.a.q.late.remove(t)
+	if t.again != nil {
+		t.again.Stop()
 	}
 	for _, w := range t.watches {
 		w.Stop()
@@ -240,7 +242,7 @@ func (t *tenure) goOn() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.over = false
-	t.late = time.AfterFunc(lateWatch, t.lookAndWatch)
+	t.again = time.AfterFunc(late, t.lookAndWatch)
 }
 
 // letGo ends a tenure that has no owner.

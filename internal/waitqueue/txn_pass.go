@@ -95,16 +95,16 @@ func (p *pass) releaseTxn() commit.Txn {
 	if p.next != nil {
 		then = clientv3.OpPut(n.grant(), p.next.rec, p.t.a.lease())
 	}
-	cmps := []clientv3.Cmp{unmodified(n.grant(), p.t.rev)}
+	var cmps []clientv3.Cmp
 	switch {
 	case !n.isLittered():
 		// Nobody in line, and no void record of the successor: as a rule there is
-		// nothing at all beside the grant.
-		cmps = append(cmps, absentIn(n.beside()))
+		// nothing at all but the grant. No other key of the name was written with it.
+		cmps = []clientv3.Cmp{unmodifiedIn(n.all(), p.t.rev)}
 	case p.next != nil:
-		cmps = append(cmps, idle(n.line()), absent(n.void(p.next.id)))
+		cmps = []clientv3.Cmp{unmodified(n.grant(), p.t.rev), idle(n.line()), absent(n.void(p.next.id))}
 	default:
-		cmps = append(cmps, idle(n.line()))
+		cmps = []clientv3.Cmp{unmodified(n.grant(), p.t.rev), idle(n.line())}
 	}
 	return likely(p.t.a.txn(cmps, []clientv3.Op{then}, nil))
 }
