@@ -56,8 +56,7 @@ func (c *call) serve(w http.ResponseWriter, r *http.Request) {
 		c.ctx, cancel = withTimeout(callContext(r, md, c), r.Header.Get("Grpc-Timeout"))
 		defer cancel()
 		if c.method.clientStream && r.ProtoMajor < 2 {
-			// Else net/http reads the rest of the request before it answers.
-			_ = http.NewResponseController(c.outer).EnableFullDuplex()
+			duplex(c.outer)
 		}
 		err = c.run()
 	}

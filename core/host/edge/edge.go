@@ -215,7 +215,7 @@ func (e *Edge) serveOther(w http.ResponseWriter, r *http.Request, name, rest str
 	case e.options.Next != nil:
 		e.options.Next.ServeHTTP(w, r)
 	default:
-		notFound(r.URL.Path).write(w)
+		notFound(r.URL.Path).refuse(w, r)
 	}
 }
 
@@ -226,5 +226,5 @@ func (e *Edge) serveUnknown(w http.ResponseWriter, r *http.Request, reason, text
 		e.serveGRPC(w, r, &method{clientStream: true, serverStream: true})
 		return
 	}
-	unimplemented(reason, text).write(w)
+	unimplemented(reason, text).refuse(w, r)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -35,6 +36,30 @@ type wireDetail struct {
 	Type  string          `json:"type"`
 	Value string          `json:"value"`
 	Debug json.RawMessage `json:"debug,omitempty"`
+}
+
+// refuse answers a request whose body nobody has read. On HTTP/1 net/http reads
+// a part of it before it sends the answer.
+func (p *problem) refuse(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor < 2 && r.Body != nil && r.Body != http.NoBody {
+		if r.ContentLength < 0 {
+			duplex(w) // its sender may keep it open until it has the answer
+		}
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+	}
+	p.write(w)
+}
+
+// drainTimeout bounds the reading of what is left of a refused request, after
+// which its connection can be used again.
+const drainTimeout = 2 * time.Second
+
+// duplex lets an HTTP/1 request be answered before it has been read. Its
+// connection is not used again: net/http, when it reads the rest of the body
+// after the handler, leaves a goroutine that reads into the next request.
+func duplex(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.Header().Set("Connection", "close")
 }
 
 func (p *problem) write(w http.ResponseWriter) {

@@ -35,11 +35,11 @@ type protected struct {
 // ServeHTTP implements [http.Handler].
 func (p *protected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !p.known(r) {
-		refused("host %q is not one of this server's names; add it to api.names if it is", r.Host).write(w)
+		refused("host %q is not one of this server's names; add it to api.names if it is", r.Host).refuse(w, r)
 		return
 	}
 	if err := p.origins.Check(r); err != nil {
-		refused("requests of pages of other origins are refused").write(w)
+		refused("requests of pages of other origins are refused").refuse(w, r)
 		return
 	}
 	h := w.Header()

@@ -35,7 +35,7 @@ const hintJSON = "set Content-Type: application/json"
 // serveMethod checks a request against the method and passes it on.
 func (e *Edge) serveMethod(w http.ResponseWriter, r *http.Request, m *method) {
 	if p := rewriteGet(r, m); p != nil {
-		p.write(w)
+		p.refuse(w, r)
 		return
 	}
 	f, p := formOf(r, m)
@@ -43,7 +43,7 @@ func (e *Edge) serveMethod(w http.ResponseWriter, r *http.Request, m *method) {
 		p = checkHeaders(r.Header)
 	}
 	if p != nil {
-		p.write(w)
+		p.refuse(w, r)
 		return
 	}
 	if f == formGRPC {
