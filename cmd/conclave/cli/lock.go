@@ -29,11 +29,13 @@ type lockFlags struct {
 
 func (a *app) lockCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
-		Use:     "lock",
-		Short:   "Run commands under locks",
-		Example: "  conclave lock run nightly -- ./job.sh",
+		Use:   "lock",
+		Short: "Run commands under locks, and see who holds which",
+		Example: `  conclave lock run nightly -- ./job.sh
+  conclave lock ls
+  conclave lock why nightly`,
 	})
-	cmd.AddCommand(a.lockRunCommand())
+	cmd.AddCommand(a.lockRunCommand(), a.lockListCommand(), a.lockWhyCommand(), a.lockHistoryCommand(), a.lockReleaseCommand())
 	return cmd
 }
 

@@ -28,7 +28,8 @@ type house struct {
 	t     *testing.T
 	env   []string
 	dev   *exec.Cmd
-	url   string
+	api   string
+	url   string // of etcd
 	cache string
 }
 
@@ -36,7 +37,7 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, cache: t.TempDir()}
 	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
-	h.dev = h.command("dev", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0")
+	h.dev = h.command(freeDev()...)
 	h.dev.Stderr = nil
 	out, err := h.dev.StdoutPipe()
 	if err != nil {
@@ -47,7 +48,11 @@ func newHouse(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.url = strings.TrimPrefix(strings.TrimSpace(line), "ready etcd=")
+	m := readyLine.FindStringSubmatch(line)
+	if m == nil {
+		t.Fatalf("dev printed %q", line)
+	}
+	h.api, h.url = m[1], m[2]
 	return h
 }
 
@@ -352,7 +357,7 @@ func TestLeaseRevokedByHand(t *testing.T) {
 
 func TestDevUnderNohup(t *testing.T) {
 	h := newHouse(t)
-	nohup := exec.Command("/bin/sh", "-c", "trap '' HUP; exec conclave dev --data-dir "+t.TempDir()+" --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
+	nohup := exec.Command("/bin/sh", "-c", "trap '' HUP; exec conclave dev --data-dir "+t.TempDir()+" --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
 	nohup.Env = h.env
 	out, err := nohup.StdoutPipe()
 	if err != nil {

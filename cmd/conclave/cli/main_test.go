@@ -86,12 +86,12 @@ func TestScripts(t *testing.T) {
 }
 
 // scriptDev starts `conclave dev` on free ports for the rest of the script and
-// sets ETCD to its endpoint.
+// sets API and ETCD to its addresses.
 func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! dev")
 	}
-	args = append([]string{"dev", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"}, args...)
+	args = append(freeDev(), args...)
 	cmd := scriptCommand(ts, "conclave", args)
 	stderr := new(strings.Builder)
 	cmd.Stderr = stderr
@@ -105,12 +105,20 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	ts.Check(err)
-	endpoint, ok := strings.CutPrefix(strings.TrimSpace(line), "ready etcd=")
-	if !ok {
+	m := readyLine.FindStringSubmatch(line)
+	if m == nil {
 		ts.Fatalf("dev printed %q", line)
 	}
-	ts.Setenv("ETCD", endpoint)
+	ts.Setenv("API", m[1])
+	ts.Setenv("ETCD", m[2])
 }
+
+// freeDev is a dev on free ports.
+func freeDev() []string {
+	return []string{"dev", "--api-addr", "127.0.0.1:0", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"}
+}
+
+var readyLine = regexp.MustCompile(`^ready api=(\S+) etcd=(\S+) ui=\S+/ui/\n$`)
 
 // scriptUntil runs a command that does not end by itself until a line of its
 // output matches, then interrupts it.
@@ -179,8 +187,8 @@ func scriptCommand(ts *testscript.TestScript, name string, args []string) *exec.
 	ts.Check(err)
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.Getenv("WORK")
-	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "ETCDCTL_ENDPOINTS", "ETCDCTL_DIAL_TIMEOUT",
-		"ETCDCTL_COMMAND_TIMEOUT", "CONCLAVE_ENDPOINTS", "GORACE"} {
+	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ETCDCTL_ENDPOINTS", "ETCDCTL_DIAL_TIMEOUT",
+		"ETCDCTL_COMMAND_TIMEOUT", "CONCLAVE_ENDPOINTS", "CONCLAVE_API", "GORACE"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)
 		}
