@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // for calls that do not pass the edge
 
 	"github.com/conclavehq/conclave/core/host/edge"
 	"github.com/conclavehq/conclave/core/host/split"
@@ -39,7 +40,7 @@ type serverOptions struct {
 	tls      bool
 	httpOnly bool
 	edge     edge.Options
-	wrap     func(http.Handler) http.Handler
+	names    []string
 }
 
 func start(tb testing.TB, options serverOptions) *server {
@@ -67,11 +68,7 @@ func start(tb testing.TB, options serverOptions) *server {
 	}
 	s.split = split.New(l, so)
 	s.grpc = grpc.NewServer(grpc.Creds(split.Credentials()), grpc.UnknownServiceHandler(options.edge.Handler))
-	var h http.Handler = edge.Protect(e)
-	if options.wrap != nil {
-		h = options.wrap(h)
-	}
-	s.http = edge.NewServer(h, nil)
+	s.http = edge.NewServer(edge.Protect(e, options.names...), nil)
 	s.ended.Go(func() { _ = s.grpc.Serve(s.split.GRPC()) })
 	s.ended.Go(func() { _ = s.http.Serve(s.split.HTTP()) })
 	tb.Cleanup(s.stop)

@@ -86,11 +86,16 @@ func kindOf(f *http2.MetaHeadersFrame) kind {
 	return kindHTTP2
 }
 
-// isGRPC reports whether a content type is one of native gRPC; gRPC-Web's begin
-// with the same letters.
+// isGRPC reports whether a content type is one that gRPC's own server serves:
+// gRPC in protobuf. gRPC-Web's begin with the same letters, and gRPC in JSON is
+// HTTP's to transcode.
 func isGRPC(contentType string) bool {
 	rest, ok := strings.CutPrefix(contentType, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';')
+	if !ok {
+		return false
+	}
+	codec, _, _ := strings.Cut(rest, ";")
+	return codec == "" || codec == "+proto"
 }
 
 func isTimeout(err error) bool {

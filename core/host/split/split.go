@@ -9,7 +9,7 @@
 //
 // Without TLS, a connection that does not begin with the preface of HTTP/2 is
 // HTTP/1. One that does belongs to its first request: gRPC if the content type
-// is application/grpc, alone or with a +suffix, and HTTP otherwise. With TLS the
+// is application/grpc, alone or with +proto, and HTTP otherwise. With TLS the
 // handshake decides: a client that offers http/1.1 is HTTP's, also when HTTP/2
 // was agreed on, and one that offers h2 alone is gRPC's.
 //
