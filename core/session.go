@@ -100,8 +100,10 @@ func NewSession(ctx context.Context, c *clientv3.Client, opts ...SessionOption) 
 }
 
 func (s *Session) grant(ctx context.Context, o options) error {
-	if err := checkTTL(o.ttl, floor(ctx, s.client)); err != nil {
-		return err
+	if o.ttl < minTTLMany { // else it does not matter how many members there are
+		if err := checkTTL(o.ttl, floor(ctx, s.client)); err != nil {
+			return err
+		}
 	}
 	sent := clock.Now()
 	resp, err := s.client.Grant(ctx, int64(o.ttl/time.Second))
