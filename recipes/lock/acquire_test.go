@@ -53,6 +53,15 @@ func (h *host) acquiring(ctx context.Context, c *caller, name string) <-chan ans
 	return answers
 }
 
+// keys returns what stands below a name, and since when.
+func keys(tb testing.TB, ns, name string) (all string) {
+	tb.Helper()
+	for _, kv := range etcd.Dump(tb, fmt.Sprintf("/conclave/%s/lock/%s/", ns, strings.ReplaceAll(name, "/", "%2F"))) {
+		all += fmt.Sprintf("%s at %d\n", kv.Key, kv.ModRevision)
+	}
+	return all
+}
+
 type answer struct {
 	token int64
 	err   error
@@ -75,7 +84,7 @@ func TestAcquireAndRelease(t *testing.T) {
 	if again, err := h.try(a, name); err != nil || again != token {
 		t.Errorf("trying what it owns it gets %d, %v", again, err)
 	}
-	before := etcd.Revision(t)
+	before := keys(t, "default", name)
 	_, err := h.try(b, name)
 	want(t, err, codes.Aborted, "locked")
 	if !strings.Contains(err.Error(), "held by a") {
@@ -83,8 +92,8 @@ func TestAcquireAndRelease(t *testing.T) {
 	}
 	want(t, h.release(b, name, token), codes.FailedPrecondition, "not_owner")
 	want(t, h.release(a, name, token+1<<16), codes.FailedPrecondition, "stale_token")
-	if now := etcd.Revision(t); now != before {
-		t.Errorf("what was refused wrote %d times", now-before)
+	if now := keys(t, "default", name); now != before {
+		t.Errorf("before what was refused stood\n%s\nafter it\n%s", before, now)
 	}
 	if err := h.release(a, name, token); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,8 @@
 package history
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 )
@@ -8,8 +10,9 @@ import (
 // Limits of what is written.
 const (
 	maxTotal  = 100_000 // endings in a namespace
-	perSecond = 10      // endings of one name, over time
+	perSecond = 5       // endings of one name, over time
 	leastWait = time.Second
+	perFlush  = 1000 // endings of all names
 )
 
 // A ledger is what a recorder still has to write, and what stands in etcd.
@@ -140,14 +143,15 @@ type batch struct {
 func (l *ledger) take(now time.Time) (b batch, again time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for segment, t := range l.tails {
-		s := l.shelves[segment]
-		if s != nil && now.Before(s.next) {
-			if again.IsZero() || s.next.Before(again) {
-				again = s.next
-			}
-			continue
+	due, again := l.due(now)
+	n := 0
+	for _, segment := range due {
+		if n >= perFlush {
+			again = now.Add(leastWait)
+			break
 		}
+		t := l.tails[segment]
+		n += len(t.ended)
 		b.entries = append(b.entries, l.entry(segment, t, now))
 		delete(l.tails, segment)
 	}
@@ -155,6 +159,21 @@ func (l *ledger) take(now time.Time) (b batch, again time.Time) {
 	b.put, l.gapped = len(b.entries) > 0 || l.gapped, false
 	b.mark = l.next(now)
 	return b, again
+}
+
+// due returns the names that may be written, those that wait longest first, and
+// when the next one of the others may.
+func (l *ledger) due(now time.Time) (due []string, again time.Time) {
+	for segment := range l.tails {
+		s := l.shelves[segment]
+		if s == nil || !now.Before(s.next) {
+			due = append(due, segment)
+		} else if again.IsZero() || s.next.Before(again) {
+			again = s.next
+		}
+	}
+	slices.SortFunc(due, func(a, b string) int { return cmp.Compare(l.tails[a].first, l.tails[b].first) })
+	return due, again
 }
 
 // mark is what may be said when what was taken so far is written.
