@@ -127,8 +127,11 @@ func serve(server *grpc.Server) (conn *grpc.ClientConn, stop func()) {
 	if err != nil {
 		panic(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener) // until Stop
+	}()
 	conn, err = grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		panic(err)

@@ -134,20 +134,20 @@ func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // etcdError returns the error of etcd, or of the way to it, in err, in the form
 // in which etcd's own errors can be compared, and its code.
-func etcdError(err error) (error, codes.Code) {
+func etcdError(err error) (codes.Code, error) {
 	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
-		return e, e.Code()
+		return e.Code(), e
 	}
 	if e, ok := errors.AsType[statusError](err); ok {
-		return rpctypes.Error(e), e.GRPCStatus().Code()
+		return e.GRPCStatus().Code(), rpctypes.Error(e)
 	}
-	return err, codes.Unknown
+	return codes.Unknown, err
 }
 
 // fromEtcd maps what etcd says. Its own words stay out of the answer: they are
 // about the host's business, and may hold addresses.
 func fromEtcd(err error) error {
-	e, code := etcdError(err)
+	code, e := etcdError(err)
 	switch {
 	case errors.Is(e, rpctypes.ErrLeaseNotFound):
 		return Status(core.ErrSessionExpired)

@@ -89,7 +89,8 @@ func TestStatusOfInvalidNamesTheField(t *testing.T) {
 		"invalid_argument: invalid argument":                                core.ErrInvalid,
 	} {
 		got := recipe.Status(err)
-		if st := status.Convert(got); st.Code() != codes.InvalidArgument || st.Message() != want || recipe.Reason(got) != want[:strings.Index(want, ":")] {
+		why, _, _ := strings.Cut(want, ":")
+		if st := status.Convert(got); st.Code() != codes.InvalidArgument || st.Message() != want || recipe.Reason(got) != why {
 			t.Errorf("got %v, want %q", got, want)
 		}
 	}
