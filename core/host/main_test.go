@@ -25,7 +25,7 @@ import (
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }
 
 // patience is for what happens soon; only a failure waits for it.
 const patience = 30 * time.Second
