@@ -353,14 +353,13 @@ func TestCrowd(t *testing.T) {
 		c := open(t, fmt.Sprintf("caller-%d", i), "default")
 		all.Go(func() {
 			for k := range 15 {
-				token := int64(0)
 				got := <-hosts[(i+k)%2].acquiring(c.ctx, c, name)
-				if token = got.token; got.err != nil {
+				if got.err != nil {
 					t.Error(got.err)
 					return
 				}
-				resource.use(t, token)
-				if err := hosts[(i+k/2)%2].release(c, name, token); err != nil {
+				resource.use(t, got.token)
+				if err := hosts[(i+k/2)%2].release(c, name, got.token); err != nil {
 					t.Error(err)
 				}
 			}

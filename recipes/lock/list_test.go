@@ -61,9 +61,9 @@ func TestListPages(t *testing.T) {
 	h, ns := startHost(t, etcd.Client(t), nil), namespace(t)
 	s, ctx := session(t, "holder", ns), testContext(t)
 	for i := range 25 {
-		defer func(held *lock.Held) { _ = held.Unlock() }(locked(t, s, fmt.Sprintf("page/%02d", i)))
+		locked(t, s, fmt.Sprintf("page/%02d", i))
 	}
-	defer func(held *lock.Held) { _ = held.Unlock() }(locked(t, s, "other"))
+	locked(t, s, "other")
 	var names []string
 	req := &lockv1.ListRequest{Namespace: ns, Prefix: "pa", PageSize: 10}
 	for pages := 1; ; pages++ {

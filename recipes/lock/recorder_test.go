@@ -2,6 +2,7 @@ package lock_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,8 +48,8 @@ func written(tb testing.TB, e *coretest.Etcd, ns, name string, n int) {
 
 // tokensOf returns the tokens of a history, oldest first.
 func tokensOf(endings []*lockv1.Ending) (tokens []int64) {
-	for i := len(endings) - 1; i >= 0; i-- {
-		tokens = append(tokens, endings[i].GetToken())
+	for _, e := range slices.Backward(endings) {
+		tokens = append(tokens, e.GetToken())
 	}
 	return tokens
 }

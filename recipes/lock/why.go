@@ -75,7 +75,8 @@ func (i *instance) around(ctx context.Context, s state.Space, name string) (*sta
 			return nil, nil, err
 		}
 	}
-	return names, names.Get(n.Segment), nil
+	n = names.Get(n.Segment)
+	return names, n, nil
 }
 
 // load reads a range into names, at one revision: 0 stands for now.

@@ -76,7 +76,7 @@ func TestWhyFindsADeadlock(t *testing.T) {
 	h, ns := startHost(t, etcd.Client(t), nil), namespace(t)
 	a, b, c := session(t, "a", ns), session(t, "b", ns), session(t, "c", ns)
 	for s, name := range map[*core.Session]string{a: "one", b: "two", c: "three"} {
-		defer func(held *lock.Held) { _ = held.Unlock() }(locked(t, s, name))
+		locked(t, s, name)
 	}
 	waits(t, a, "two")
 	waits(t, b, "three")

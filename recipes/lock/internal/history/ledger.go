@@ -27,7 +27,6 @@ type ledger struct {
 	upto    int64   // all until here has been seen
 	gaps    []Gap   // the newest last
 	gapped  bool    // one of them is not written
-	markAt  int64   // the revision of the mark
 	leases  []int64 // whose keys are to be written
 	asked   map[int64]bool
 	dirty   chan struct{} // one token: there is something to write

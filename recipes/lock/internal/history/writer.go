@@ -37,9 +37,7 @@ func (w *writer) run(ctx context.Context) error {
 		var err error
 		select {
 		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-			defer cancel()
-			w.close(last)
+			w.close(context.WithoutCancel(ctx))
 			return errStopped
 		case <-w.l.dirty:
 			due.Reset(gather)
@@ -62,6 +60,8 @@ func (w *writer) run(ctx context.Context) error {
 // close writes what was collected, and that nothing is missing: the next
 // recorder begins there.
 func (w *writer) close(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
 	if _, err := w.flush(ctx); err != nil {
 		return // the next recorder finds it out
 	}
