@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -213,6 +214,9 @@ func TestAuthorize(t *testing.T) {
 	if got != nil {
 		t.Error("a call that was refused reached the service")
 	}
+	if _, err := healthpb.NewHealthClient(f.conn).Check(as("Bearer ann"), &healthpb.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	for _, method := range []string{"Do", "Read", "Silent"} {
 		if _, err := f.callIn(as("Bearer ann"), t, method, ""); err != nil {
 			t.Fatal(err)
@@ -222,7 +226,7 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("the service sees the identity %q, want ann alone", v)
 	}
 	if asked["Do"] != recipev1.Permission_PERMISSION_WRITE || asked["Read"] != recipev1.Permission_PERMISSION_READ ||
-		asked["Silent"] != recipev1.Permission_PERMISSION_ADMIN {
+		asked["Silent"] != recipev1.Permission_PERMISSION_ADMIN || asked["Check"] != recipev1.Permission_PERMISSION_PUBLIC {
 		t.Errorf("asked for %v; whoever declares nothing asks for administration", asked)
 	}
 }

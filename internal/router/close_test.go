@@ -104,6 +104,24 @@ func TestCloseHasItsCause(t *testing.T) {
 	want(t, (<-slow).err, codes.Unknown, "outcome_unknown") // what the recipe knows better stands
 }
 
+// TestCloseOfOneThatTellsItsCause ends a call whose service returns the cause of
+// its context's end, and not the end itself.
+func TestCloseOfOneThatTellsItsCause(t *testing.T) {
+	f := newFront(t, router.Config{})
+	entered := make(chan struct{})
+	f.local(t, "echo", &echo{unary: func(ctx context.Context, _ string, _ message) (message, error) {
+		close(entered)
+		<-ctx.Done()
+		return message{}, context.Cause(ctx)
+	}}, echoName)
+	slow := f.start(t, "Do", "")
+	<-entered
+	if err := f.closeWithin(t, 20*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	want(t, (<-slow).err, codes.Unavailable, "host_stopping")
+}
+
 // TestCloseWaits for a call that does not heed its context.
 func TestCloseWaits(t *testing.T) {
 	f := newFront(t, router.Config{})

@@ -10,6 +10,7 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionalphapb "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	recipev1 "github.com/conclavehq/conclave/api/conclave/recipe/v1"
@@ -84,6 +85,11 @@ func TestHealthWatch(t *testing.T) {
 	next(notServing)
 	f.SetServing(true)
 	next(serving)
+	close(p.done) // nobody is told, but whoever asks
+	got, err := healthpb.NewHealthClient(f.conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: echoName})
+	if err != nil || got.GetStatus() != notServing {
+		t.Errorf("got %v, %v", got, err)
+	}
 	proxy.Disconnect()
 	next(notServing)
 	cancel()
@@ -166,6 +172,51 @@ func TestReflection(t *testing.T) {
 		got := ask(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol}})
 		if code := codes.Code(got.GetErrorResponse().GetErrorCode()); code != codes.NotFound {
 			t.Errorf("%q: got %v, want NotFound", symbol, code)
+		}
+	}
+}
+
+// TestReflectionOfACopy: a service is described by who serves it, not by another
+// plugin whose files have an older copy of it.
+func TestReflectionOfACopy(t *testing.T) {
+	f := newFront(t, router.Config{})
+	older, err := buildFile("copytest", func(f *descriptorpb.FileDescriptorProto) {
+		f.Service[0].Method = f.Service[0].Method[:1]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer, err := buildFile("copytest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for owner, sd := range map[string]protoreflect.ServiceDescriptor{"a": older.Services().ByName("OtherService"), "b": newer.Services().ByName("EchoService")} {
+		g := f.Registrar(owner)
+		g.Proxy(sd)
+		if err := g.Publish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := reflectionpb.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for symbol, methods := range map[string]int{"copytest.OtherService": 1, "copytest.EchoService": len(echoMethods())} {
+		if err := stream.Send(&reflectionpb.ServerReflectionRequest{
+			Host: symbol, MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: symbol},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(firstFile(t, got).GetService()[0].GetMethod()); n != methods {
+			t.Errorf("%s: its file has an EchoService of %d methods, want %d", symbol, n, methods)
+		}
+		stream, err = reflectionpb.NewServerReflectionClient(f.conn).ServerReflectionInfo(t.Context()) // one stream gets a file once
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -224,9 +224,18 @@ func TestReplace(t *testing.T) {
 
 func TestWithdraw(t *testing.T) {
 	f := newFront(t, router.Config{})
-	entered := make(chan struct{}, 1)
-	g := f.local(t, "echo", held("", entered, nil), echoName)
+	entered := make(chan struct{}, 2)
+	e := held("", entered, nil)
+	g := f.local(t, "echo", e, echoName)
+	f.local(t, "other", e, otherName)
 	slow := f.start(t, "Do", "wait")
+	<-entered
+	untouched := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := f.invoke(ctx, "/"+otherName+"/Do", newMessage(service(t, otherName).Methods().Get(0).Input(), "wait"))
+		untouched <- err
+	}()
 	<-entered
 	chat := f.open(t.Context(), t, "Chat")
 	exchangeOne(t, chat)
@@ -239,6 +248,18 @@ func TestWithdraw(t *testing.T) {
 	_, err = chat.recv()
 	want(t, err, codes.Unavailable, "recipe_restarting")
 	if err := g.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	until(t, func() bool { return router.InFlight(f.Router) == 1 }) // the other recipe's
+	cancel()
+	want(t, <-untouched, codes.Canceled, "") // by its caller
+}
+
+// TestNoOwner does not take the place of the router's own services.
+func TestNoOwner(t *testing.T) {
+	f := newFront(t, router.Config{})
+	f.local(t, "", &echo{}, echoName)
+	if _, err := healthpb.NewHealthClient(f.conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: echoName}); err != nil {
 		t.Error(err)
 	}
 }

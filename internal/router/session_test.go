@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/reason"
 	"github.com/conclavehq/conclave/internal/router"
 )
@@ -24,7 +26,7 @@ func (resolver) Resolve(ctx context.Context, id, _ string) (metadata.MD, error) 
 		return nil, reason.Errorf(codes.FailedPrecondition, "session_expired", "session_id: %q has ended", id)
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	return metadata.Pairs("conclave-session", id, "conclave-lease", "1f", "conclave-namespace", namespace,
+	return metadata.Pairs("conclave-session", id, "conclave-lease", "1f", "conclave-ttl", "15", "conclave-namespace", namespace,
 		"conclave-identity", "opener", "conclave-asked-by", first(md, "conclave-identity")), nil
 }
 
@@ -129,6 +131,27 @@ func TestIdentityOfASession(t *testing.T) {
 		if v := got.Get("conclave-identity"); !slices.Equal(v, []string{identity}) || first(got, "conclave-asked-by") != as {
 			t.Errorf("as %q: the service sees %q, the resolver %q", as, v, first(got, "conclave-asked-by"))
 		}
+	}
+}
+
+// TestCaller reads what the router says in the way that recipes do, so that both
+// mean the same names.
+func TestCaller(t *testing.T) {
+	callers := make(chan recipe.Caller, 1)
+	f := newFront(t, router.Config{Sessions: resolver{}, Authorizer: authorizer(func(context.Context, *router.Method) (string, error) {
+		return "ann", nil
+	})})
+	f.local(t, "echo", &echo{unary: func(ctx context.Context, _ string, in message) (message, error) {
+		c, _ := recipe.CallerFrom(ctx)
+		callers <- c
+		return in, nil
+	}}, echoName)
+	if err := f.own(t, t.Context(), "Own", "team-1", "team"); err != nil {
+		t.Fatal(err)
+	}
+	want := recipe.Caller{Session: "team-1", Lease: 0x1f, TTL: 15 * time.Second, Namespace: "team", Identity: "ann"}
+	if got := <-callers; got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
