@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -19,6 +20,8 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/conclavehq/conclave/core/coretest"
+	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/internal/keyspace"
 	"github.com/conclavehq/conclave/internal/scope"
 )
 
@@ -26,7 +29,8 @@ import (
 // root's client.
 func withAuth(t *testing.T) (*coretest.Etcd, *clientv3.Client) {
 	t.Helper()
-	e := coretest.StartEtcd(t)
+	cheap := func(cfg *embed.Config) { cfg.BcryptCost = 4 } // bcrypt's least
+	e := coretest.StartEtcd(t, coretest.WithConfig(func(cfg *embedded.Config) { cfg.Tune = cheap }))
 	c, ctx := e.Client(t), within(t)
 	must[*clientv3.AuthUserAddResponse](t)(c.UserAdd(ctx, "root", "secret"))
 	must[*clientv3.AuthRoleAddResponse](t)(c.RoleAdd(ctx, "root"))
@@ -179,3 +183,38 @@ func TestContextOfACall(t *testing.T) {
 }
 
 type contextKey struct{}
+
+// A host needs no more from an external etcd than its own keys.
+func TestAUserWithRightsToConclavesKeysOnly(t *testing.T) {
+	e, root := withAuth(t)
+	ctx := within(t)
+	must[*clientv3.AuthUserAddResponse](t)(root.UserAdd(ctx, "conclave", "secret"))
+	must[*clientv3.AuthRoleAddResponse](t)(root.RoleAdd(ctx, "conclave"))
+	must[*clientv3.AuthUserGrantRoleResponse](t)(root.UserGrantRole(ctx, "conclave", "conclave"))
+	must[*clientv3.AuthRoleGrantPermissionResponse](t)(root.RoleGrantPermission(ctx, "conclave",
+		keyspace.Root, keyspace.End(keyspace.Root), clientv3.PermissionType(clientv3.PermReadWrite)))
+	user := must[*clientv3.Client](t)(clientv3.New(clientv3.Config{
+		Endpoints: []string{e.Endpoint()}, Username: "conclave", Password: "secret", Logger: zap.NewNop(),
+	}))
+	t.Cleanup(func() { _ = user.Close() })
+	s := newSpace(t, scope.FromClient(user), "hostile")
+	for name, c := range map[string]*clientv3.Client{"in process": s.Client(), "served": dial(t, serve(t, s))} {
+		for how, use := range uses(must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 60)).ID) {
+			if err := use(ctx, c); err != nil {
+				t.Errorf("%s, %s: %v", name, how, err)
+			}
+		}
+		own := c.Watch(ctx, "/conclave/default/hostile/a/b", clientv3.WithCreatedNotify())
+		<-own
+		if resp := <-c.Watch(ctx, "/conclave/default/queue/a/b"); !errors.Is(resp.Err(), rpctypes.ErrPermissionDenied) {
+			t.Errorf("%s: foreign watch: %v", name, resp.Err())
+		}
+		must[*clientv3.PutResponse](t)(c.Put(ctx, "/conclave/default/hostile/a/b", "v"))
+		if resp := <-own; resp.Err() != nil || len(resp.Events) != 1 {
+			t.Errorf("%s: own watch: %v, %d events", name, resp.Err(), len(resp.Events))
+		}
+		lease := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 60)).ID
+		must[*clientv3.LeaseKeepAliveResponse](t)(c.KeepAliveOnce(ctx, lease))
+		must[*clientv3.LeaseRevokeResponse](t)(c.Revoke(ctx, lease))
+	}
+}

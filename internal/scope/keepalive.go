@@ -20,7 +20,7 @@ func (c leaseClient) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (
 		cancel()
 		return nil, err
 	}
-	return &renewals{Lease_LeaseKeepAliveClient: stream, s: c.s, cancel: cancel}, nil
+	return &renewals{Lease_LeaseKeepAliveClient: stream, c: c, ctx: ctx, cancel: cancel}, nil
 }
 
 // renewals refuses single renewals of a stream.
@@ -31,42 +31,50 @@ func (c leaseClient) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (
 // order of answers, etcd itself is asked for no lease in its place.
 type renewals struct {
 	pb.Lease_LeaseKeepAliveClient
-	s      *Space
+	c      leaseClient
+	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	started bool
-	refused error
-	foreign []int64 // for each renewal of noLease that etcd has yet to answer: the lease that was asked for
+	started bool    // an own lease was renewed
+	ended   error   // why the stream was ended here
+	absent  []int64 // for each renewal of noLease that etcd has yet to answer: the lease that was asked for
 }
 
 // Send checks a renewal and sends it on.
 func (k *renewals) Send(r *pb.LeaseKeepAliveRequest) error {
-	r, err := k.admit(r)
-	if err != nil {
+	gone, err := false, error(nil)
+	own := k.c.s.leases.owns(r.GetID())
+	if !own {
+		gone, err = k.c.gone(k.ctx, r.GetID())
+	}
+	if r, err = k.admit(r, own, gone, err); err != nil {
 		k.cancel()
 		return err
 	}
 	return k.Lease_LeaseKeepAliveClient.Send(r)
 }
 
-func (k *renewals) admit(r *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveRequest, error) {
-	own := k.s.leases.owns(r.GetID())
+func (k *renewals) admit(r *pb.LeaseKeepAliveRequest, own, gone bool, err error) (*pb.LeaseKeepAliveRequest, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case k.refused != nil:
+	case k.ended != nil:
+		return nil, k.ended
+	case err != nil:
+		k.ended = err
+		return nil, err
 	case own:
 		k.started = true
 		return r, nil
-	case k.started:
-		_ = k.s.refusals.note(kindKeepAlive)
-		k.foreign = append(k.foreign, r.GetID())
-		return &pb.LeaseKeepAliveRequest{ID: noLease}, nil
-	default:
-		k.refused = k.s.refusals.note(kindKeepAlive)
+	case !gone:
+		if refused := k.c.s.refusals.note(kindKeepAlive); !k.started {
+			k.ended = refused
+			return nil, refused
+		}
 	}
-	return nil, k.refused
+	k.absent = append(k.absent, r.GetID())
+	return &pb.LeaseKeepAliveRequest{ID: noLease}, nil
 }
 
 // Recv returns the next answer.
@@ -76,15 +84,15 @@ func (k *renewals) Recv() (*pb.LeaseKeepAliveResponse, error) {
 	defer k.mu.Unlock()
 	if err != nil {
 		k.cancel() // else the context stays with its parent for as long as that lives
-		if k.refused != nil {
-			err = k.refused
+		if k.ended != nil {
+			err = k.ended
 		}
 		return nil, err
 	}
-	if resp.ID == noLease && len(k.foreign) > 0 {
-		resp.ID, k.foreign = k.foreign[0], k.foreign[1:]
+	if resp.ID == noLease && len(k.absent) > 0 {
+		resp.ID, k.absent = k.absent[0], k.absent[1:]
 		return resp, nil
 	}
-	k.s.leases.renewed(resp.ID, resp.TTL)
+	k.c.s.leases.renewed(resp.ID, resp.TTL)
 	return resp, nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 )
 
@@ -122,12 +123,26 @@ func (c leaseClient) sweep(ctx context.Context) {
 	c.s.leases.swept(overdue, listed)
 }
 
+// gone reports whether etcd has no such lease. A lease that has ended is no
+// longer known as the space's own; what is asked of it has etcd's own answer, by
+// which libraries know that their lease has ended.
+func (c leaseClient) gone(ctx context.Context, id int64) (bool, error) {
+	resp, err := c.s.back.Lease.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id}, c.s.calls...)
+	return err == nil && resp.TTL < 0, err
+}
+
 // LeaseRevoke revokes one of the space's own leases.
 func (c leaseClient) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest, _ ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
+	ctx = plainContext(ctx)
 	if !c.s.leases.owns(r.GetID()) {
+		if gone, err := c.gone(ctx, r.GetID()); err != nil {
+			return nil, err
+		} else if gone {
+			return nil, rpctypes.ErrGRPCLeaseNotFound
+		}
 		return nil, c.s.refusals.note(kindRevoke)
 	}
-	resp, err := c.s.back.Lease.LeaseRevoke(plainContext(ctx), r, c.s.calls...)
+	resp, err := c.s.back.Lease.LeaseRevoke(ctx, r, c.s.calls...)
 	if err == nil {
 		c.s.leases.renewed(r.ID, 0)
 	}
@@ -136,10 +151,15 @@ func (c leaseClient) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest, 
 
 // LeaseTimeToLive tells how long any lease lives, and the keys of own ones.
 func (c leaseClient) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest, _ ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
-	if r.GetKeys() && !c.s.leases.owns(r.GetID()) {
+	ctx = plainContext(ctx)
+	foreign := r.GetKeys() && !c.s.leases.owns(r.GetID())
+	if foreign {
+		r = &pb.LeaseTimeToLiveRequest{ID: r.ID}
+	}
+	resp, err := c.s.back.Lease.LeaseTimeToLive(ctx, r, c.s.calls...)
+	if err == nil && foreign && resp.TTL >= 0 {
 		return nil, c.s.refusals.note(kindLeaseKeys)
 	}
-	resp, err := c.s.back.Lease.LeaseTimeToLive(plainContext(ctx), r, c.s.calls...)
 	if err == nil && resp.TTL < 0 {
 		c.s.leases.renewed(r.ID, 0)
 	}

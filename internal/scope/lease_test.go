@@ -37,8 +37,6 @@ func TestForeignLeases(t *testing.T) {
 				"revoke":          func() error { _, err := c.Revoke(ctx, lease); return err },
 				"keep alive once": func() error { _, err := c.KeepAliveOnce(ctx, lease); return err },
 				"keys":            func() error { _, err := c.TimeToLive(ctx, lease, clientv3.WithAttachedKeys()); return err },
-				"revoke none":     func() error { _, err := c.Revoke(ctx, 0); return err },
-				"renew none":      func() error { _, err := c.KeepAliveOnce(ctx, 0); return err },
 			} {
 				if err := attack(); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 					t.Errorf("%s: %v", how, err)
@@ -85,9 +83,37 @@ func TestOwnLeases(t *testing.T) {
 			if n := must[*clientv3.GetResponse](t)(c.Get(ctx, key)).Count; n != 0 {
 				t.Error("the key outlives its lease")
 			}
-			// A lease that is gone is nobody's.
-			if _, err := c.Revoke(ctx, lease); !errors.Is(err, rpctypes.ErrPermissionDenied) {
-				t.Errorf("a second revoke: %v", err)
+			if n := k.space.Refusals(); len(n) != 0 {
+				t.Errorf("refused: %v", n)
+			}
+		})
+	}
+}
+
+// Libraries know by etcd's answers that their lease has ended, however often they
+// ask, and whether it ever was.
+func TestEndedLeases(t *testing.T) {
+	for _, k := range carriers(t, "hostile") {
+		t.Run(k.name, func(t *testing.T) {
+			ctx, c := within(t), k.c
+			lease := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 60)).ID
+			must[*clientv3.LeaseRevokeResponse](t)(etcd.Client(t).Revoke(ctx, lease))
+			for _, id := range []clientv3.LeaseID{lease, lease, 0, 4711} {
+				if _, err := c.KeepAliveOnce(ctx, id); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+					t.Errorf("keep alive %x: %v", id, err)
+				}
+				if _, err := c.Revoke(ctx, id); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+					t.Errorf("revoke %x: %v", id, err)
+				}
+				if got, err := c.TimeToLive(ctx, id, clientv3.WithAttachedKeys()); err != nil || got.TTL != -1 || got.ID != id {
+					t.Errorf("time to live of %x: %+v, %v", id, got, err)
+				}
+				if _, err := c.Put(ctx, "/conclave/default/hostile/a", "v", clientv3.WithLease(id)); id != 0 && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+					t.Errorf("put on %x: %v", id, err)
+				}
+			}
+			if n := k.space.Refusals(); len(n) != 0 {
+				t.Errorf("refused: %v", n)
 			}
 		})
 	}
@@ -131,7 +157,7 @@ func TestRenewalsGoOnBesideARefusedOne(t *testing.T) {
 			c := s.Client()
 			one := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 60)).ID
 			two := must[*clientv3.LeaseGrantResponse](t)(c.Grant(ctx, 60)).ID
-			asked := []int64{int64(one), int64(foreign), 0, int64(two), int64(foreign), int64(one)}
+			asked := []int64{4711, int64(one), int64(foreign), 0, int64(two), int64(foreign), int64(one)}
 			for _, id := range asked {
 				if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
 					t.Fatal(err)
@@ -147,7 +173,7 @@ func TestRenewalsGoOnBesideARefusedOne(t *testing.T) {
 			if slices.Contains(spy.ids, int64(foreign)) {
 				t.Error("etcd was asked to renew the foreign lease")
 			}
-			if n := s.Refusals()["lease_keep_alive"]; n != 3 {
+			if n := s.Refusals()["lease_keep_alive"]; n != 2 {
 				t.Errorf("%d refusals", n)
 			}
 		})
