@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 )
@@ -25,6 +26,7 @@ const (
 	kindRevoke
 	kindKeepAlive
 	kindLeaseKeys
+	kindMembers
 	kindCluster
 	kindAuth
 	kindMaintenance
@@ -36,7 +38,7 @@ const (
 func (k kind) String() string {
 	return [kinds]string{
 		"allowed", "range", "put", "delete", "compare", "watch", "compact", "lease_id", "lease_revoke", "lease_keep_alive",
-		"lease_keys", "cluster", "auth", "maintenance", "unknown",
+		"lease_keys", "member_list", "cluster", "auth", "maintenance", "unknown",
 	}[k]
 }
 
@@ -45,7 +47,7 @@ func (k kind) String() string {
 var errRefused = rpctypes.ErrGRPCPermissionDenied
 
 // refusals counts what was refused, and logs each kind once: a recipe that
-// tries something tries it often.
+// tries something tries it often. It names no keys.
 type refusals struct {
 	log   *slog.Logger
 	count [kinds]atomic.Uint64
@@ -54,9 +56,19 @@ type refusals struct {
 // note counts a refusal and returns the error for it.
 func (r *refusals) note(k kind) error {
 	if r.count[k].Add(1) == 1 {
-		r.log.Warn("the recipe tried something outside its own keys and leases, and was refused; further tries are only counted", "kind", k.String())
+		r.log.Log(context.Background(), k.level(),
+			"the recipe tried something outside its own keys and leases, and was refused; further tries are only counted", "kind", k.String())
 	}
 	return errRefused
+}
+
+// level says how remarkable a refusal is. Every session that is opened asks for
+// the members, and lives without an answer.
+func (k kind) level() slog.Level {
+	if k == kindMembers {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // check is note for what is not allowed, and nil for what is.
@@ -92,6 +104,9 @@ func (r refuser) NewStream(_ context.Context, _ *grpc.StreamDesc, method string,
 
 // kindOf returns the kind of a method of etcd's API, "/package.Service/Method".
 func kindOf(method string) kind {
+	if method == pb.Cluster_MemberList_FullMethodName {
+		return kindMembers
+	}
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	switch service {
 	case "etcdserverpb.Cluster":
