@@ -121,25 +121,12 @@ func (i *instance) acquire(ctx context.Context, namespace string, w *wanted, wai
 	if err != nil {
 		return 0, status(err)
 	}
-	token := h.Token()
-	place, err := h.Detach()
-	if err != nil {
-		return 0, status(err)
+	if ctx.Err() != nil && i.ctx.Err() == nil && i.places.only(at, h.Token()) {
+		_ = letGo(s, w.name, h) // the caller went away, and was told that it has nothing
+		return 0, status(ctx.Err())
 	}
-	if ctx.Err() != nil && i.ctx.Err() == nil && i.places.only(at, token) {
-		return 0, giveBack(ctx, s, w.name, place)
-	}
-	i.places.put(at, place)
-	return int64(token), nil
-}
-
-// giveBack releases what was acquired while its caller went away: the caller was
-// told that it has nothing.
-func giveBack(ctx context.Context, s *core.Session, name string, place lock.Place) error {
-	if h, err := lock.ResumeAt(s, name, place); err == nil {
-		_ = h.Unlock()
-	}
-	return status(ctx.Err())
+	i.places.put(at, h)
+	return int64(h.Token()), nil
 }
 
 // errWaited is the cause of the end of a wait that took as long as it may.
@@ -175,6 +162,26 @@ func (i *instance) waiting(ctx context.Context, wait time.Duration) (context.Con
 type owned interface {
 	Token() core.Token
 	Detach() (lock.Place, error)
+	Release() error
+}
+
+// A held is a lock with the verb of a permit.
+type held struct{ *lock.Held }
+
+func (h held) Release() error { return h.Unlock() }
+
+func locked(h *lock.Held, err error) (owned, error) {
+	if err != nil {
+		return nil, err
+	}
+	return held{h}, nil
+}
+
+func permitted(p *lock.Permit, err error) (owned, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // acquire calls the library. With only it does not wait.
@@ -183,29 +190,21 @@ func (w *wanted) acquire(ctx context.Context, s *core.Session, only bool) (owned
 	if w.mode == modePermits {
 		sem := lock.NewSemaphore(s, w.name, w.limit, opts...)
 		if only {
-			return checked(sem.TryAcquire(ctx, w.permits))
+			return permitted(sem.TryAcquire(ctx, w.permits))
 		}
-		return checked(sem.Acquire(ctx, w.permits))
+		return permitted(sem.Acquire(ctx, w.permits))
 	}
 	m := lock.NewRWMutex(s, w.name, opts...)
 	switch {
 	case w.mode == modeRead && only:
-		return checked(m.TryRLock(ctx))
+		return locked(m.TryRLock(ctx))
 	case w.mode == modeRead:
-		return checked(m.RLock(ctx))
+		return locked(m.RLock(ctx))
 	case only:
-		return checked(m.TryLock(ctx))
+		return locked(m.TryLock(ctx))
 	default:
-		return checked(m.Lock(ctx))
+		return locked(m.Lock(ctx))
 	}
-}
-
-// checked keeps a nil pointer from becoming an interface that is not nil.
-func checked[T owned](o T, err error) (owned, error) {
-	if err != nil {
-		return nil, err
-	}
-	return o, nil
 }
 
 // askHolder bounds the question who held the name when a wait was over.

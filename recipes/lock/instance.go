@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,7 @@ type instance struct {
 	lender   *core.Lender      // for forced releases, which act for nobody's session
 	own      atomic.Pointer[core.Session]
 	streams  *watch.Streams
-	places   places
+	places   *places
 
 	ctx  context.Context // ends with Close
 	stop context.CancelCauseFunc
@@ -34,7 +35,7 @@ type instance struct {
 }
 
 func newInstance(env recipe.Env, cfg config) *instance {
-	i := &instance{env: env, cfg: cfg, lender: core.NewLender(env.Client), streams: new(watch.Streams), done: make(chan struct{})}
+	i := &instance{env: env, cfg: cfg, lender: core.NewLender(env.Client), streams: new(watch.Streams), places: newPlaces(), done: make(chan struct{})}
 	i.ctx, i.stop = context.WithCancelCause(context.Background())
 	if !cfg.off {
 		i.recorder = history.NewRecorder(history.Config{Client: env.Client, Instance: env.Instance, Keep: cfg.endings, Age: cfg.age, Log: env.Log})
@@ -43,9 +44,17 @@ func newInstance(env recipe.Env, cfg config) *instance {
 	return i
 }
 
-// run keeps a session of the instance's own, and records under it.
+// run does the background work until Close.
 func (i *instance) run() {
 	defer close(i.done)
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { i.places.run(i.ctx) })
+	i.keepSession()
+}
+
+// keepSession keeps a session of the instance's own, and records under it.
+func (i *instance) keepSession() {
 	pause := backoff.NewExponentialBackOff()
 	pause.MaxInterval = 10 * time.Second
 	for {

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core"
@@ -22,20 +23,46 @@ func (i *instance) Release(ctx context.Context, req *lockv1.ReleaseRequest) (*lo
 	if err != nil {
 		return nil, err
 	}
-	h, err := i.resume(ctx, s, req.GetName(), token)
-	if err != nil {
-		return nil, status(err)
-	}
-	if err := h.Unlock(); err != nil {
+	if err := i.release(ctx, s, req.GetName(), token); err != nil {
 		return nil, status(err)
 	}
 	return &lockv1.ReleaseResponse{}, nil
 }
 
-// resume returns the session's ownership, without a read if it was acquired here.
-func (i *instance) resume(ctx context.Context, s *core.Session, name string, token core.Token) (*lock.Held, error) {
-	if place, ok := i.places.take(placeKey{s.Lease(), name}, token); ok {
-		return lock.ResumeAt(s, name, place)
+// release ends the session's ownership, without a read if it was acquired here.
+func (i *instance) release(ctx context.Context, s *core.Session, name string, token core.Token) error {
+	held, place := i.places.take(placeKey{s.Lease(), name}, token)
+	switch {
+	case held != nil:
+		return letGo(s, name, held)
+	case place.Token() != 0:
+		return releaseAt(s, name, place)
 	}
-	return lock.Resume(ctx, s, name, token)
+	h, err := lock.Resume(ctx, s, name, token)
+	if err != nil {
+		return err
+	}
+	return h.Unlock()
+}
+
+// letGo releases an ownership as the library made it, which may have become a
+// plain value meanwhile.
+func letGo(s *core.Session, name string, held owned) error {
+	err := held.Release()
+	if !errors.Is(err, lock.ErrDetached) {
+		return err
+	}
+	place, err := held.Detach()
+	if err != nil {
+		return err
+	}
+	return releaseAt(s, name, place)
+}
+
+func releaseAt(s *core.Session, name string, place lock.Place) error {
+	h, err := lock.ResumeAt(s, name, place)
+	if err != nil {
+		return err
+	}
+	return h.Unlock()
 }
