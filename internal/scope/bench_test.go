@@ -31,9 +31,14 @@ func BenchmarkTxn(b *testing.B) {
 			pair(b, ctx, guarded)
 			var bare, checked time.Duration
 			b.ReportAllocs()
-			for b.Loop() {
-				bare += pair(b, ctx, c.bare)
+			for first := true; b.Loop(); first = !first { // who goes second finds warm caches
+				if first {
+					bare += pair(b, ctx, c.bare)
+				}
 				checked += pair(b, ctx, guarded)
+				if !first {
+					bare += pair(b, ctx, c.bare)
+				}
 			}
 			b.ReportMetric(float64(checked)/float64(bare), "x/bare")
 			b.ReportMetric(float64(checked.Microseconds())/float64(b.N)/2, "µs/txn")
