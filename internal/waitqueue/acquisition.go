@@ -35,6 +35,7 @@ type acquisition struct {
 
 	came    arrival // of the latest arriving request
 	adopted int64   // revision of the void record that makes a this host's, if another's made it
+	told    bool    // another call may have been told of what it owns
 	moves   bool    // its release moves the session's home here
 
 	start chan handed // what a local predecessor passes on

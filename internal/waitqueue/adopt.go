@@ -10,8 +10,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/conclavehq/conclave/internal/commit"
 )
 
 // ErrOtherwise says that the session owns the name in another mode or number, or
@@ -90,10 +88,11 @@ func (a *acquisition) goOnOwning(ctx context.Context, own belongings) (*acquisit
 		return a, nil, ErrOtherwise
 	}
 	b := a.another(r.ID)
+	b.told = true
 	// What this host acquired, nobody here is about to give up: it is one flight
 	// after the other.
 	if !strings.HasPrefix(r.ID, a.q.e.IDPrefix()) || a.uncertain {
-		if _, err := a.takeUp(ctx, b, own, own.grant); err != nil {
+		if _, err := a.takeUp(b, own, own.grant); err != nil {
 			b.forget()
 			return a, nil, err
 		}
@@ -119,11 +118,11 @@ func (a *acquisition) tenureFound(own belongings) *tenure {
 // would look after the ticket.
 func (a *acquisition) goOnWaiting(ctx context.Context, own belongings, ticket *mvccpb.KeyValue, id string, only bool) (*acquisition, *tenure, error) {
 	b := a.another(id)
-	b.parts[0].create = ticket.CreateRevision
+	b.parts[0].create, b.told = ticket.CreateRevision, true
 	b.parts[0].n.expect(b, b.parts[0].ticket)
 	err := b.watchAll(ctx) // before the ticket is read for the last time, as before it is put
 	if err == nil {
-		ticket, err = a.takeUp(ctx, b, own, ticket)
+		ticket, err = a.takeUp(b, own, ticket)
 	}
 	if err != nil {
 		b.forget()
@@ -148,29 +147,28 @@ func (a *acquisition) goOnWaiting(ctx context.Context, own belongings, ticket *m
 
 // takeUp makes b, of which stands is the ticket or the grant, this host's: from
 // then on nobody else gives it up. It returns b's ticket, if b has one. If a may
-// have left something, it ends with the same request.
-func (a *acquisition) takeUp(ctx context.Context, b *acquisition, own belongings, stands *mvccpb.KeyValue) (*mvccpb.KeyValue, error) {
+// have left something, it ends with the same request. It does not end with the
+// caller's patience: what is taken up has to be given up again.
+func (a *acquisition) takeUp(b *acquisition, own belongings, stands *mvccpb.KeyValue) (*mvccpb.KeyValue, error) {
 	p, value := &b.parts[0], a.q.voidValue(whyTaken)
 	then := []clientv3.Op{clientv3.OpGet(p.ticket), clientv3.OpPut(p.n.void(b.id), value, b.lease())}
 	if a.uncertain && a.id != b.id {
 		then = append(then, a.putVoid())
 	}
 	cmps := []clientv3.Cmp{unmodified(string(stands.Key), stands.ModRevision), unmodified(p.n.void(b.id), own.void(b.id))}
-	r, err := b.settle(ctx, cmps, then)
+	r, err := a.q.settle(a.q.e.Context(), a.movingHome(a.txn(cmps, then, a.readOwn())))
 	if err != nil {
 		return nil, err
 	}
-	b.adopted = r.Revision
 	if r.Succeeded {
-		b.arrived(r)
-		a.uncertain = false
+		if a.q.home != nil {
+			a.q.home.wrote(r.Revision)
+		}
+		b.adopted, a.uncertain = r.Revision, false
 		return kv(r, 0), nil
 	}
 	now := a.q.belongings(p.n.keys, r.Responses)
 	record := now.voids[b.id]
-	if a.q.home != nil {
-		a.q.home.saw(now.home, b.came)
-	}
 	if record == nil || string(record.Value) != value { // else an earlier request did it
 		return nil, errChanged
 	}
@@ -180,23 +178,10 @@ func (a *acquisition) takeUp(ctx context.Context, b *acquisition, own belongings
 			return ticket, nil
 		}
 	}
-	if string(stands.Key) == p.ticket {
+	if now.grant == nil || now.grant.ModRevision != stands.ModRevision {
 		return nil, errChanged
 	}
 	return nil, nil
-}
-
-// settle sends an arriving request until its outcome is known.
-func (a *acquisition) settle(ctx context.Context, cmps []clientv3.Cmp, then []clientv3.Op) (commit.Result, error) {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		r, err := a.q.e.Do(ctx, a.arriving(a.txn(cmps[:len(cmps):len(cmps)], then[:len(then):len(then)], nil)))
-		if !errors.Is(err, commit.ErrUnknown) {
-			return r, err
-		}
-		if sleep(ctx, pause) != nil {
-			return r, err
-		}
-	}
 }
 
 // withdrawOther takes a ticket of the lease out of the line that is not like a's,
@@ -204,17 +189,9 @@ func (a *acquisition) settle(ctx context.Context, cmps []clientv3.Cmp, then []cl
 func (a *acquisition) withdrawOther(ctx context.Context, own belongings, ticket *mvccpb.KeyValue, id string) error {
 	n := a.parts[0].n
 	cmps := []clientv3.Cmp{unmodified(string(ticket.Key), ticket.ModRevision), unmodified(n.void(id), own.void(id))}
-	r, err := a.settle(ctx, cmps, []clientv3.Op{clientv3.OpDelete(string(ticket.Key)),
-		clientv3.OpPut(n.void(id), a.q.voidValue(whyWithdrawn), a.lease())})
-	switch {
-	case err != nil:
-		return err
-	case r.Succeeded:
-		a.arrived(r)
-	default:
-		_ = a.met(r.Responses) // the next request goes by what it says of the home
-	}
-	return nil
+	_, err := a.q.settle(ctx, a.txn(cmps, []clientv3.Op{clientv3.OpDelete(string(ticket.Key)),
+		clientv3.OpPut(n.void(id), a.q.voidValue(whyWithdrawn), a.lease())}, nil))
+	return err
 }
 
 // takenBy returns why a's ticket is gone, if another host has taken a up.
@@ -232,4 +209,16 @@ func (a *acquisition) takenBy(ctx context.Context) error {
 		return ErrOtherwise
 	}
 	return nil
+}
+
+// giveUp ends a tenure that no caller of this host was told of. If another host
+// may have told one, the session keeps it: a caller who asks two hosts and goes
+// by the first answer must not lose what it was given.
+func (t *tenure) giveUp(ctx context.Context) {
+	if !t.a.told {
+		t.letGo(ctx)
+		return
+	}
+	t.finish()
+	t.a.forget()
 }

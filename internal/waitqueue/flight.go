@@ -126,7 +126,7 @@ func (f *flight) run(ctx context.Context) {
 	case f.decided:
 		f.owned = t.newOwned(context.Background(), a)
 	default: // nobody is there to take it
-		t.letGo(f.q.e.Context())
+		t.giveUp(f.q.e.Context())
 	}
 	close(f.done)
 	if left != nil {

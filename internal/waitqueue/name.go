@@ -114,17 +114,19 @@ func (n *name) lostOwn(o *ownWatch, b bucket) {
 	}
 }
 
-// expect routes events on a's ticket to it; forget stops that.
+// expect routes events on a ticket to a; forget stops that.
 func (n *name) expect(a *acquisition, ticket string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.tickets[ticket] = a
 }
 
-func (n *name) forget(ticket string) {
+func (n *name) forget(a *acquisition, ticket string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.tickets, ticket)
+	if n.tickets[ticket] == a { // else another one took the ticket up
+		delete(n.tickets, ticket)
+	}
 }
 
 func (n *name) isLittered() bool {

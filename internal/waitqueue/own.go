@@ -136,18 +136,28 @@ func valueOf(ticket *mvccpb.KeyValue) ticketValue {
 	return v
 }
 
-// met reads the else branch of an arriving request: that the session's home
-// moved (errMoved), what of its own was in the way (an *ownError), or nil.
+// met reads the else branch of an arriving request: what of the lease's own was
+// in the way (an *ownError), that the session's home moved (errMoved), or nil.
 func (a *acquisition) met(responses []*pb.ResponseOp) error {
 	if len(responses) == 0 {
 		return nil
 	}
 	own := a.q.belongings(a.parts[0].n.keys, responses)
-	if a.q.home != nil && a.q.home.saw(own.home, a.came) {
-		return errMoved
-	}
+	moved := a.q.home != nil && a.q.home.saw(own.home, a.came)
 	if a.req.OnePerLease && (own.grant != nil || own.waits() != nil) {
 		return &ownError{own}
 	}
+	if moved {
+		return errMoved
+	}
 	return nil
+}
+
+// stayedAway tells whether an Enter was refused because the home moved.
+func (a *acquisition) stayedAway(responses []*pb.ResponseOp) bool {
+	if a.q.home == nil {
+		return false
+	}
+	own := a.q.belongings(a.parts[0].n.keys, responses)
+	return a.q.home.saw(own.home, a.came)
 }

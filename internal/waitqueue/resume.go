@@ -116,20 +116,19 @@ func (q *Queue) Resume(ctx context.Context, named string, token int64, lost func
 	if token != 0 {
 		t.index = token & (1<<tokenShift - 1)
 	}
-	if !strings.HasPrefix(a.id, q.e.IDPrefix()) {
-		a.release(own.home)
-	}
+	a.release(own.home)
 	return t.newOwned(ctx, a), nil
 }
 
-// release notes what a release of a has to add, since another process acquired
-// it: a late copy of one of its requests must not take the name again.
+// release notes what a release of a has to add, since nobody here remembers how
+// it was acquired: a late copy of one of the requests must not take the name
+// again. Those of another host are kept from it by this one's being home.
 func (a *acquisition) release(seen int64) {
 	h := a.q.home
 	switch {
 	case h == nil:
 		a.uncertain = true
-	case !h.isMine(seen):
+	case strings.HasPrefix(a.id, a.q.e.IDPrefix()) || !h.isMine(seen):
 		a.moves = true
 		a.prefixes = append(a.prefixes, h.key)
 	}

@@ -148,6 +148,9 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 				return nil, a.heldByOthers(ctx)
 			}
 		}
+		if err := a.q.comeHome(ctx); err != nil {
+			return nil, err
+		}
 		tell := only || a.req.Mode == Permits
 		r, err := a.q.e.Do(ctx, a.tryTxn(tell))
 		if err != nil {
@@ -266,6 +269,9 @@ func (a *acquisition) enterOnce(ctx context.Context) (t *tenure, settled bool, e
 			return t, false, err
 		}
 	}
+	if err := a.q.comeHome(ctx); err != nil {
+		return nil, false, err
+	}
 	brief := a.queues()
 	txn := a.enterTxn
 	if brief {
@@ -330,8 +336,8 @@ func (a *acquisition) doUnlessSeen(ctx context.Context, t commit.Txn) (commit.Re
 // readEntered reads Enter's reply: a owns, is in line, or (neither) met a limit.
 func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err error) {
 	if !r.Succeeded {
-		if err := a.met(r.Responses); errors.Is(err, errMoved) {
-			return nil, false, err
+		if a.stayedAway(r.Responses) {
+			return nil, false, errMoved
 		}
 		return nil, false, errGone // a void record stands: it ended before
 	}

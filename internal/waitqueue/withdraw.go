@@ -24,7 +24,7 @@ func (a *acquisition) abandon(ctx context.Context) <-chan struct{} {
 	a.q.e.Go(func(ctx context.Context) {
 		defer close(done)
 		if t := a.withdraw(ctx); t != nil {
-			t.letGo(ctx)
+			t.giveUp(ctx)
 		} else {
 			a.end()
 		}
@@ -50,7 +50,7 @@ func (a *acquisition) end() {
 // forget ends the routing of events to a and its use of the names.
 func (a *acquisition) forget() {
 	for i := range a.parts {
-		a.parts[i].n.forget(a.parts[i].ticket)
+		a.parts[i].n.forget(a, a.parts[i].ticket)
 	}
 	a.done()
 }

@@ -5,12 +5,14 @@ import "fmt"
 var opText = [...]string{
 	opView: "View", opTry: "Try", opEnter: "Enter", opLook: "Look", opClaim: "Claim",
 	opCancel: "Cancel", opVoid: "Void", opPass: "Pass", opDowngrade: "Downgrade",
+	opTakeUp: "TakeUp", opGiveUp: "GiveUp", opAsk: "Ask", opHome: "Home",
 }
 
 var phaseText = [...]string{
 	idle: "not started", local: "in the local line", named: "named by a Pass", viewing: "viewing", trying: "trying",
 	entering: "entering", waiting: "waiting", looking: "looking", claiming: "claiming", cancelling: "cancelling",
 	voiding: "voiding", owning: "owning", lowering: "downgrading", releasing: "releasing", done: "done", crashed: "crashed",
+	adopting: "taking up", asking: "asking", moving: "moving the home", givingUp: "giving up",
 }
 
 var kindText = [...]string{Writer: "writer", Reader: "reader", Permits: "permits"}

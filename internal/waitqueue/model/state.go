@@ -49,6 +49,10 @@ const (
 	opVoid
 	opPass
 	opDowngrade
+	opTakeUp
+	opGiveUp
+	opAsk
+	opHome
 )
 
 // fit is what a client concludes from a view of a name.
@@ -127,6 +131,10 @@ const (
 	releasing        //
 	done             // the caller has its answer, nothing may follow
 	crashed          // the process is gone, or gave up; its requests are not
+	adopting         // takes up what another host left
+	asking           // why its ticket is gone
+	moving           // moves the home of its session here
+	givingUp         // lets go what no caller was told of
 )
 
 // announcement is the first event of the own ticket: the only one that a client acts upon.
