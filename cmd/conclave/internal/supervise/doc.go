@@ -10,6 +10,8 @@
 // unguarded.
 //
 //   - When the wrapper dies, however it dies, the guard kills the group at once.
+//     When nothing of the group is left, it carries out the wrapper's will: to end
+//     the session, so that others need not wait for its TTL.
 //   - When renewals stop, the wrapper sends TERM to the group at the end of
 //     validity minus the grace, and KILL at the end of validity.
 //   - When the wrapper is stopped or starved, the guard kills the group at the end

@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"bufio"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 //
 //	group PGID DEADLINE    watch this group; answered with "ok"
 //	deadline DEADLINE      a renewal was acknowledged
+//	will TEXT              what to carry out when the wrapper is gone, in base64
 //	end                    the group is gone; there is nothing to kill any more
 //
 // DEADLINE is nanoseconds on the clock of now. The end of the pipe without "end"
@@ -27,6 +29,7 @@ import (
 const (
 	orderGroup    = "group"
 	orderDeadline = "deadline"
+	orderWill     = "will"
 	orderEnd      = "end"
 	answerOK      = "ok"
 )
@@ -45,8 +48,9 @@ const (
 
 // Guard plays the guard until the wrapper says "end" or its end of the pipe closes,
 // and returns an exit code. It survives every signal that can be ignored: it must
-// end because the wrapper ended, and for no other reason.
-func Guard(orders io.Reader, acks io.Writer) int {
+// end because the wrapper ended, and for no other reason. When the wrapper died and
+// nothing of its group is left, carryOut gets the wrapper's will, if it left one.
+func Guard(orders io.Reader, acks io.Writer, carryOut func(will string)) int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE,
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU)
 	a, err := newAlarm()
@@ -62,7 +66,11 @@ func Guard(orders io.Reader, acks io.Writer) int {
 			lines <- s.Text()
 		}
 	}()
-	return g.run(lines)
+	code := g.run(lines)
+	if g.orphaned && g.will != "" {
+		carryOut(g.will)
+	}
+	return code
 }
 
 // GuardFiles returns the pipes that a guard process inherits from its wrapper.
@@ -75,6 +83,8 @@ type guard struct {
 	acks     io.Writer
 	pgid     int
 	deadline time.Duration
+	will     string
+	orphaned bool // the wrapper is gone, and so is all of the group
 }
 
 // run reads orders until the wrapper is gone or done. It ends only when lines is
@@ -84,7 +94,7 @@ func (g *guard) run(lines <-chan string) int {
 		select {
 		case line, ok := <-lines:
 			if !ok {
-				g.killUntilGone()
+				g.orphaned = g.killUntilGone()
 				return 0
 			}
 			end, err := g.order(line)
@@ -118,6 +128,10 @@ func (g *guard) order(line string) (end bool, err error) {
 		return false, err
 	case len(f) == 2 && f[0] == orderDeadline:
 		return false, g.setDeadline(f[1])
+	case len(f) == 2 && f[0] == orderWill:
+		will, err := base64.StdEncoding.DecodeString(f[1])
+		g.will = string(will)
+		return false, err
 	case len(f) == 1 && f[0] == orderEnd:
 		return true, nil
 	}
@@ -138,15 +152,17 @@ func (g *guard) kill() bool {
 	return g.pgid > 1 && unix.Kill(-g.pgid, unix.SIGKILL) == nil
 }
 
-func (g *guard) killUntilGone() {
+// killUntilGone reports whether nothing of the group is left.
+func (g *guard) killUntilGone() bool {
 	if !g.kill() || !groupRuns(g.pgid) {
-		return
+		return true
 	}
 	tick := time.NewTicker(killingTick)
 	defer tick.Stop()
 	for end := time.Now().Add(killing); time.Now().Before(end); <-tick.C {
 		if !g.kill() || !groupRuns(g.pgid) {
-			return
+			return true
 		}
 	}
+	return false
 }

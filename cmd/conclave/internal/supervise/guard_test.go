@@ -46,6 +46,35 @@ func TestWrapperKilled(t *testing.T) {
 	allGone(t, command, child, guard)
 }
 
+// The will is carried out when nothing of the group is left, also by a guard that
+// took the place of the first one, and only when the wrapper died.
+func TestWill(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		file := filepath.Join(t.TempDir(), "will")
+		w, guard, command, child := family(t, "-will", file)
+		if replaced {
+			signalTo(t, guard, unix.SIGKILL)
+			eventually(t, "another guard", func() bool {
+				second := childOf(t, w.Process.Pid, "play-guard")
+				return second != 0 && second != guard
+			})
+		}
+		signalTo(t, w.Process.Pid, unix.SIGKILL)
+		eventually(t, "the will", func() bool { _, err := os.Stat(file); return err == nil })
+		if !gone(command) || !gone(child) {
+			t.Error("the will was carried out before the group was gone")
+		}
+	}
+	file := filepath.Join(t.TempDir(), "will")
+	w := start(t, "-will", file, sh, "-c", "exit 3")
+	if err := w.Wait(); w.ProcessState.ExitCode() != 3 {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the will of a wrapper that lives was carried out")
+	}
+}
+
 func TestWrapperStopped(t *testing.T) {
 	const valid = 4 * time.Second
 	began := time.Now()

@@ -4,6 +4,7 @@ package supervise
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"strconv"
@@ -24,6 +25,33 @@ type guardProc struct {
 	orders *os.File
 	acks   *os.File
 	died   chan struct{} // closed when the guard has ended and was waited for
+}
+
+// A GuardProcess is a guard that was started before there is a command for it.
+type GuardProcess struct {
+	proc *guardProc
+	will string
+}
+
+// StartGuard starts a guard, for [Config.Guard]. When this process dies before End
+// or Run ended it, the guard carries out the will: see [Guard]. An empty will asks
+// for nothing.
+func StartGuard(args []string, will string) (*GuardProcess, error) {
+	proc, err := startGuard(args, willOrders(will)...)
+	if err != nil {
+		return nil, fmt.Errorf("start the guard: %w", err)
+	}
+	return &GuardProcess{proc, will}, nil
+}
+
+// End lets the guard go, for those who do not come to Run. It waits for its end.
+func (g *GuardProcess) End() { g.proc.end() }
+
+func willOrders(will string) []string {
+	if will == "" {
+		return nil
+	}
+	return []string{orderWill + " " + base64.StdEncoding.EncodeToString([]byte(will))}
 }
 
 // startGuard starts a guard whose first orders are in the pipe before it exists: it

@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "play-guard":
-			os.Exit(supervise.Guard(supervise.GuardFiles()))
+			orders, acks := supervise.GuardFiles()
+			os.Exit(supervise.Guard(orders, acks, writeWill))
 		case "play-stub":
 			os.Exit(supervise.Stub(os.Args[2:]))
 		case "play-wrapper":
@@ -42,6 +43,9 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// writeWill carries a will out: it is the name of a file to write.
+func writeWill(will string) { _ = os.WriteFile(will, nil, 0o600) }
+
 // wrapper runs a command under an ownership that is valid for a given time. With
 // -renew it is renewed all the time.
 func wrapper(args []string) int {
@@ -52,6 +56,7 @@ func wrapper(args []string) int {
 	revoked := fs.Duration("revoked", time.Hour, "")
 	lostGrace := fs.Duration("lost-grace", 0, "")
 	leftover := fs.Duration("leftover", 50*time.Millisecond, "")
+	will := fs.String("will", "", "file that the guard writes when the wrapper died")
 	foreground := fs.Bool("foreground", false, "say afterwards who has the terminal")
 	_ = fs.Parse(args)
 
@@ -70,6 +75,11 @@ func wrapper(args []string) int {
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	g, err := supervise.StartGuard([]string{"play-guard"}, *will)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wrapper:", err)
+		return 99
+	}
 	res, err := supervise.Run(supervise.Config{
 		Path: fs.Arg(0), Args: fs.Args(), Env: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -79,6 +89,7 @@ func wrapper(args []string) int {
 		Grace:     *grace, Leftover: *leftover, Interval: 20 * time.Millisecond,
 		Signals:   signals,
 		Notify:    func(line string) { fmt.Fprintln(os.Stderr, "wrapper:", line) },
+		Guard:     g,
 		GuardArgs: []string{"play-guard"}, StubArgs: []string{"play-stub"},
 	})
 	if *foreground {

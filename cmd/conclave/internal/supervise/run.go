@@ -24,10 +24,13 @@ const leftoverTick = 2 * time.Millisecond
 // means that it could not be guarded, and that it was ended for this reason if it
 // ran. Run waits for everything that it started.
 func Run(c Config) (Result, error) {
-	g, err := startGuard(c.GuardArgs)
-	if err != nil {
-		return Result{}, fmt.Errorf("start the guard: %w", err)
+	if c.Guard == nil {
+		var err error
+		if c.Guard, err = StartGuard(c.GuardArgs, ""); err != nil {
+			return Result{}, err
+		}
 	}
+	g := c.Guard.proc
 	k, err := startStub(&c)
 	if err != nil {
 		g.end()
@@ -218,7 +221,7 @@ func (r *run) guardDied() <-chan struct{} {
 // must not run on.
 func (r *run) replaceGuard() {
 	r.guard.close()
-	g, err := startGuard(r.GuardArgs, watchGroup(r.cmd.pid, r.told))
+	g, err := startGuard(r.GuardArgs, append(willOrders(r.Guard.will), watchGroup(r.cmd.pid, r.told))...)
 	if err == nil {
 		if err = g.confirmed(); err == nil {
 			r.guard = g

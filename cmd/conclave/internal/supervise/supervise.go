@@ -51,6 +51,9 @@ type Config struct {
 	// Notify receives one line for the user when the command is asked to end, or
 	// stopped, by something other than itself or a forwarded signal. Optional.
 	Notify func(line string)
+	// Guard is a guard that was started already; Run ends it, whatever it returns.
+	// Optional: without one Run starts its own, with no will.
+	Guard *GuardProcess
 	// GuardArgs and StubArgs are the arguments after which this binary plays the
 	// guard (Guard) and the stub (Stub); Run appends what Stub needs.
 	GuardArgs, StubArgs []string

@@ -7,8 +7,17 @@ import "io"
 // Run returns ErrUnsupported: this system has no process groups.
 func Run(Config) (Result, error) { return Result{}, ErrUnsupported }
 
+// A GuardProcess cannot be had on this system.
+type GuardProcess struct{}
+
+// StartGuard returns ErrUnsupported.
+func StartGuard([]string, string) (*GuardProcess, error) { return nil, ErrUnsupported }
+
+// End has nothing to end.
+func (*GuardProcess) End() {}
+
 // Guard has nothing to guard on this system.
-func Guard(io.Reader, io.Writer) int { return 1 }
+func Guard(io.Reader, io.Writer, func(string)) int { return 1 }
 
 // GuardFiles has nothing to return on this system.
 func GuardFiles() (io.Reader, io.Writer) { return nil, nil }
