@@ -84,6 +84,7 @@ type knownError struct {
 
 const (
 	unknownHint = "look before you repeat it: it may have been done"
+	slotsHint   = "everybody who uses the name at one time must give the same --slots"
 	expiredHint = "renewals did not reach etcd in time: check that it is well"
 )
 
@@ -92,7 +93,7 @@ func knownErrors() []knownError {
 	return []knownError{
 		{core.ErrInvalid, ExitUsage, "invalid_argument", "invalid_argument", ""},
 		{core.ErrUnknownOutcome, ExitUnknown, "unknown", "outcome_unknown", unknownHint},
-		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", "everybody who uses the name at one time must give the same --slots"},
+		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", slotsHint},
 		{lock.ErrLocked, ExitNotAcquired, "aborted", "locked", ""},
 		{core.ErrSessionExpired, ExitNotAcquired, "failed_precondition", "session_expired", expiredHint},
 		{fs.ErrPermission, ExitFailed, "unknown", "failed", ""},

@@ -60,7 +60,8 @@ command that was paused or cut off. What can be done from outside is done: when
 renewals are no longer acknowledged the command gets TERM at the end of validity
 minus --grace, which counts at most a third of --ttl, and KILL at the end of
 validity, before the lock can be anyone else's. A guard process kills it at once
-when conclave itself dies, and at the end of validity when conclave is stopped. If
+when conclave itself dies, and then frees the lock; when conclave is stopped, it
+kills at the end of validity. If
 a whole container or machine is frozen, guard and all, only the token protects.
 
 Exit codes of its own: 5 not acquired, 7 ownership lost while the command ran, 126

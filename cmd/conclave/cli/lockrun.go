@@ -64,17 +64,21 @@ func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockReq
 	defer signal.Stop(signals)
 
 	acquiring, done := a.acquiring(ctx, signals)
-	s, o, err := a.acquire(acquiring, t, name, r)
+	s, o, err := a.acquire(acquiring, t, name, r, cfg)
 	done()
 	if err != nil {
 		if s != nil {
 			// Why the name was not acquired is what matters.
 			_ = letGo(s, nil, leaving, signals)
 		}
+		if cfg.Guard != nil {
+			cfg.Guard.End()
+		}
 		return err
 	}
 	if told, ok := errors.AsType[signalError](context.Cause(acquiring)); ok {
 		// The signal came between the acquisition and the command.
+		defer cfg.Guard.End()
 		return errors.Join(exitError(128+int(told.sig)), letGo(s, o, releasing, signals))
 	}
 	cfg.Signals = signals
@@ -112,12 +116,20 @@ func (a *app) acquiring(ctx context.Context, signals chan os.Signal) (acquiring 
 	}
 }
 
-// acquire opens a session and waits for the name. The session is returned, to be
-// closed, also if the name was not acquired.
-func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest) (session, *owned, error) {
+// acquire opens a session, starts the guard that ends it if this process is killed,
+// and waits for the name. The session is returned, to be closed, also if the name
+// was not acquired.
+func (a *app) acquire(ctx context.Context, t target, name string, r lockRequest, cfg *supervise.Config) (session, *owned, error) {
 	s, err := a.openSession(ctx, t, r.ttl.value)
 	if err != nil {
 		return nil, nil, whyNot(ctx, err, name)
+	}
+	will, err := a.will(t, s)
+	if err == nil {
+		cfg.Guard, err = supervise.StartGuard(cfg.GuardArgs, will)
+	}
+	if err != nil {
+		return s, nil, err
 	}
 	o, err := s.lock(ctx, name, r.lockFlags)
 	if err != nil {
@@ -158,6 +170,12 @@ func whyNot(ctx context.Context, err error, name string) error {
 	case errors.Is(err, errWaited), errors.Is(err, lock.ErrLocked), recipe.Reason(err) == "locked":
 		return &Error{Exit: ExitNotAcquired, Code: "aborted", Reason: "locked", cause: err,
 			Message: lockedMessage(err), Hint: "wait longer with --wait, or without it as long as it takes"}
+	case recipe.Reason(err) == "conflict":
+		e := describe(err)
+		if strings.Contains(e.Message, "limit mismatch") {
+			e.Hint = slotsHint
+		}
+		return e
 	case ctx.Err() != nil:
 		return &Error{Exit: ExitFailed, Code: "canceled", Reason: "canceled", Message: oneLine(err), cause: err}
 	}

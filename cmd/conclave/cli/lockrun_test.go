@@ -37,7 +37,24 @@ func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, cache: t.TempDir()}
 	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
-	h.dev = h.command(freeDev()...)
+	h.serve(freeDev()...)
+	return h
+}
+
+// restart kills the dev and starts it again on the same addresses and data.
+func (h *house) restart() {
+	h.t.Helper()
+	h.signal(h.dev, syscall.SIGKILL)
+	_ = h.dev.Wait()
+	h.serve("dev", "--data-dir", filepath.Join(h.cache, "conclave", "dev-0"), "--peer-addr", "127.0.0.1:0",
+		"--api-addr", strings.TrimPrefix(h.api, "http://"), "--client-addr", strings.TrimPrefix(h.url, "http://"))
+}
+
+// serve starts a dev and waits until it and its recorder are at work.
+func (h *house) serve(args ...string) {
+	t := h.t
+	t.Helper()
+	h.dev = h.command(args...)
 	h.dev.Stderr = nil
 	out, err := h.dev.StdoutPipe()
 	if err != nil {
@@ -53,7 +70,11 @@ func newHouse(t *testing.T) *house {
 		t.Fatalf("dev printed %q", line)
 	}
 	h.api, h.url = m[1], m[2]
-	return h
+	c := h.client()
+	eventually(t, "the recorder at work", func() bool {
+		resp, err := c.Get(t.Context(), lockKeys+"_", clientv3.WithPrefix())
+		return err == nil && len(resp.Kvs) > 0
+	})
 }
 
 func (h *house) command(args ...string) *exec.Cmd {
@@ -113,19 +134,35 @@ func (h *house) client() *clientv3.Client {
 	return c
 }
 
-// left returns how many keys and leases there are.
-func left(t *testing.T, c *clientv3.Client) (keys, leases int) {
+// left returns how many keys of locks there are, and how many sessions. What the
+// host's recorder keeps for itself does not count.
+func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
 	t.Helper()
-	resp, err := c.Get(t.Context(), "", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	resp, err := c.Get(t.Context(), lockKeys, clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
+	}
+	recorder := int64(0)
+	for _, kv := range resp.Kvs {
+		if !strings.HasPrefix(string(kv.Key), lockKeys+"_") {
+			keys++
+		} else if kv.Lease != 0 {
+			recorder = kv.Lease
+		}
 	}
 	l, err := c.Leases(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int(resp.Count), len(l.Leases)
+	for _, lease := range l.Leases {
+		if int64(lease.ID) != recorder {
+			sessions++
+		}
+	}
+	return keys, sessions
 }
+
+const lockKeys = "/conclave/default/lock/"
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -262,6 +299,63 @@ func TestWrapperKilled(t *testing.T) {
 	}
 }
 
+// With a TTL of an hour, whoever gets the name in time got it from the guard: of an
+// owner that was killed, and of one that was killed while it waited.
+func TestKilledFreesTheName(t *testing.T) {
+	h := newHouse(t)
+	c := h.client()
+	for _, direct := range []bool{false, true} {
+		flags := "x --ttl 1h"
+		if direct {
+			flags += " --endpoints " + h.url
+		}
+		ready := filepath.Join(t.TempDir(), "ready")
+		owner := h.run(flags, "trap '' TERM; echo $$ > "+ready+"; "+forever)
+		pidIn(t, ready)
+		waiter := h.run(flags, "exit 98")
+		eventually(t, "a ticket in line", func() bool { keys, _ := left(t, c); return keys > 1 })
+		h.signal(waiter, syscall.SIGKILL)
+		eventually(t, "the end of the waiter's session", func() bool { _, sessions := left(t, c); return sessions == 1 })
+		began := time.Now()
+		h.signal(owner, syscall.SIGKILL)
+		if code := h.code(h.run(flags, "exit 0")); code != 0 {
+			t.Errorf("direct %v: the next one: exit %d", direct, code)
+		}
+		t.Logf("direct %v: from KILL to the end of the next one's command: %s", direct, time.Since(began))
+		if keys, sessions := left(t, c); keys != 0 || sessions != 0 {
+			t.Errorf("direct %v: %d keys and %d sessions are left", direct, keys, sessions)
+		}
+	}
+}
+
+// A host that is killed and comes back within the TTL loses no lock and no place in line.
+func TestHostRestarts(t *testing.T) {
+	h := newHouse(t)
+	dir := t.TempDir()
+	ready, end := filepath.Join(dir, "ready"), filepath.Join(dir, "end")
+	owner := h.run("x --ttl 1h", "echo $$ > "+ready+"; until [ -e "+end+" ]; do sleep 0.01; done; exit 3")
+	pid := pidIn(t, ready)
+	c := h.client()
+	waiter := h.run("x --ttl 1h", "exit 4")
+	eventually(t, "a ticket in line", func() bool { keys, _ := left(t, c); return keys > 1 })
+	h.restart()
+	if gone(pid) {
+		t.Fatal("the command was ended")
+	}
+	if keys, _ := left(t, h.client()); keys != 2 {
+		t.Errorf("%d keys after the restart, want the grant and the ticket", keys)
+	}
+	if err := os.WriteFile(end, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := h.code(owner); code != 3 {
+		t.Errorf("exit %d, want the command's own 3", code)
+	}
+	if code := h.code(waiter); code != 4 {
+		t.Errorf("the one that waited: exit %d, want 4", code)
+	}
+}
+
 func TestWrapperStopped(t *testing.T) {
 	h := newHouse(t)
 	ready := filepath.Join(t.TempDir(), "ready")
@@ -340,11 +434,11 @@ func TestLeaseRevokedByHand(t *testing.T) {
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := h.run("x --ttl 1h", "trap '' TERM; echo $$ > "+ready+"; "+forever)
 	pid := pidIn(t, ready)
-	l, err := c.Leases(context.Background())
-	if err != nil || len(l.Leases) != 1 {
-		t.Fatal(l, err)
+	grant, err := c.Get(context.Background(), lockKeys+"x/", clientv3.WithPrefix())
+	if err != nil || len(grant.Kvs) != 1 {
+		t.Fatal(grant, err)
 	}
-	if _, err := c.Revoke(context.Background(), l.Leases[0].ID); err != nil {
+	if _, err := c.Revoke(context.Background(), clientv3.LeaseID(grant.Kvs[0].Lease)); err != nil {
 		t.Fatal(err)
 	}
 	if code := h.code(cmd); code != 7 {

@@ -125,7 +125,7 @@ func (l *etcdLocks) ForceRelease(ctx context.Context, req *lockv1.ForceReleaseRe
 	defer tick.Stop()
 	for {
 		resp, err := l.locks.ForceRelease(ctx, req)
-		if describe(err).Exit != ExitUnavailable || err == nil {
+		if err == nil || describe(err).Exit != ExitUnavailable {
 			return resp, err
 		}
 		select {

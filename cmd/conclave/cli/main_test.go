@@ -188,7 +188,7 @@ func scriptCommand(ts *testscript.TestScript, name string, args []string) *exec.
 	cmd := exec.Command(path, args...)
 	cmd.Dir = ts.Getenv("WORK")
 	for _, v := range []string{"PATH", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "ETCDCTL_ENDPOINTS", "ETCDCTL_DIAL_TIMEOUT",
-		"ETCDCTL_COMMAND_TIMEOUT", "CONCLAVE_ENDPOINTS", "CONCLAVE_API", "GORACE"} {
+		"ETCDCTL_COMMAND_TIMEOUT", "CONCLAVE_ENDPOINTS", "CONCLAVE_API", "API", "ETCD", "GORACE"} {
 		if value := ts.Getenv(v); value != "" {
 			cmd.Env = append(cmd.Env, v+"="+value)
 		}

@@ -24,7 +24,8 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) > 0 {
 		switch args[0] {
 		case roleGuard:
-			return supervise.Guard(supervise.GuardFiles())
+			orders, acks := supervise.GuardFiles()
+			return supervise.Guard(orders, acks, carryOut)
 		case roleStub:
 			return supervise.Stub(args[1:])
 		}
