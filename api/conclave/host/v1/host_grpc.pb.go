@@ -57,8 +57,9 @@ type HostServiceClient interface {
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
 	// WatchEvents tells what happens at this host from the call on: recipes that
 	// change their state, sessions that fast release ended, leaders that change,
-	// alarms that come and go, problems that appear and vanish. The first message
-	// comes at once and is empty of events: what happens after it is told.
+	// problems that appear and vanish. The first message comes at once and is empty
+	// of events. Problems that stand already follow as if they had just appeared,
+	// and then what happens. etcd is asked every 2 seconds.
 	//
 	// Events are not stored. A reader that is slower than what happens misses
 	// some, and is told how many. The stream ends with UNAVAILABLE when the host
@@ -148,8 +149,9 @@ type HostServiceServer interface {
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
 	// WatchEvents tells what happens at this host from the call on: recipes that
 	// change their state, sessions that fast release ended, leaders that change,
-	// alarms that come and go, problems that appear and vanish. The first message
-	// comes at once and is empty of events: what happens after it is told.
+	// problems that appear and vanish. The first message comes at once and is empty
+	// of events. Problems that stand already follow as if they had just appeared,
+	// and then what happens. etcd is asked every 2 seconds.
 	//
 	// Events are not stored. A reader that is slower than what happens misses
 	// some, and is told how many. The stream ends with UNAVAILABLE when the host
