@@ -51,13 +51,17 @@ type OpenRequest struct {
 	// The namespace in which the session lives. Empty: "default". Every call that
 	// names the session must be in the same one.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Asks that the end of the KeepAlive stream's connection end the session at
-	// once, instead of after the TTL. It is granted where the kernel's close
-	// proves that the caller's process died: the peer is on the host's machine.
-	// Elsewhere the session opens without it, see OpenResponse.fast_release.
+	// Asks that the end of the KeepAlive stream's connection end the session
+	// within seconds, instead of after the TTL. It is granted where the kernel's
+	// close tells of the death of the caller's process: the peer is on the host's
+	// machine, over loopback or a unix socket. Elsewhere the session opens without
+	// it, see OpenResponse.fast_release. It is not for callers behind a proxy,
+	// whose connections it would be that count.
 	//
-	// The price: such a session is valid for no longer than 2 seconds, less a
-	// safety margin, after its last heartbeat on the stream.
+	// The price: from its first heartbeat on, such a session is valid for no
+	// longer than 2 seconds, less a safety margin, after the sending of the last
+	// one that was answered, and after the sending of the very first. A process
+	// that stands still for so long has lost it.
 	FastRelease   bool `protobuf:"varint,4,opt,name=fast_release,json=fastRelease,proto3" json:"fast_release,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -209,7 +213,9 @@ type KeepAliveRequest struct {
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// A number that the caller chooses and that the answer repeats, so that the
 	// caller can tell at what time it sent the request that was answered. It must
-	// grow from request to request.
+	// grow from request to request, and with fast release from stream to stream of
+	// the session too: by it a host knows a stream that its caller has left for
+	// another. Once a caller has begun a stream, it sends nothing on an older one.
 	Sequence      int64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -658,7 +664,7 @@ type Session struct {
 	Lease int64 `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`
 	// Whether it has fast release.
 	FastRelease bool `protobuf:"varint,9,opt,name=fast_release,json=fastRelease,proto3" json:"fast_release,omitempty"`
-	// Whether a KeepAlive stream is attached to it.
+	// Whether a KeepAlive stream of it is open at the host that answers.
 	Attached      bool `protobuf:"varint,10,opt,name=attached,proto3" json:"attached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -63,13 +63,19 @@ type SessionServiceClient interface {
 	// the last request that was answered, never from the arrival of the answer:
 	// only the first is known to be no later than the renewal in etcd.
 	//
-	// A session has one stream: a second one takes its place and the first ends
-	// with ABORTED. A stream that ends does not end the session, which lives on
-	// for its TTL and can be renewed by a new stream or by Renew; with fast
-	// release it ends the session where Open says so.
+	// A session has one stream at a host, and with fast release one in the
+	// cluster: a second one takes its place and the first ends with ABORTED. A
+	// stream that ends does not end the session, which lives on for its TTL and
+	// can be renewed by a new stream or by Renew. When the session ends, its
+	// stream ends with session_expired.
 	//
-	// Reasons: session_expired, invalid_session_id, invalid_namespace, conflict,
-	// not_permitted, no_quorum.
+	// With fast release the end of the stream's connection counts, if the peer
+	// ended it: by dying, or by closing it. 2 seconds after the last heartbeat
+	// that arrived on it the session ends, unless another stream of it has begun.
+	// Whatever the host closes, and a network that falls silent, ends no session.
+	//
+	// Reasons: session_expired, invalid_session_id, invalid_namespace,
+	// invalid_sequence, conflict, not_permitted, no_quorum, host_stopping.
 	KeepAlive(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[KeepAliveRequest, KeepAliveResponse], error)
 	// Renew renews a session once: for callers that hold no stream, a shell
 	// script with curl among them. Call it at least every third of the TTL. The
@@ -91,7 +97,8 @@ type SessionServiceClient interface {
 	// List names the live sessions of one namespace, oldest first. It is a view
 	// for people and dashboards: a session may end before the answer arrives.
 	//
-	// Reasons: invalid_namespace, invalid_page_token, not_permitted, no_quorum.
+	// Reasons: invalid_namespace, invalid_page_size, invalid_page_token,
+	// not_permitted, no_quorum.
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 }
 
@@ -182,13 +189,19 @@ type SessionServiceServer interface {
 	// the last request that was answered, never from the arrival of the answer:
 	// only the first is known to be no later than the renewal in etcd.
 	//
-	// A session has one stream: a second one takes its place and the first ends
-	// with ABORTED. A stream that ends does not end the session, which lives on
-	// for its TTL and can be renewed by a new stream or by Renew; with fast
-	// release it ends the session where Open says so.
+	// A session has one stream at a host, and with fast release one in the
+	// cluster: a second one takes its place and the first ends with ABORTED. A
+	// stream that ends does not end the session, which lives on for its TTL and
+	// can be renewed by a new stream or by Renew. When the session ends, its
+	// stream ends with session_expired.
 	//
-	// Reasons: session_expired, invalid_session_id, invalid_namespace, conflict,
-	// not_permitted, no_quorum.
+	// With fast release the end of the stream's connection counts, if the peer
+	// ended it: by dying, or by closing it. 2 seconds after the last heartbeat
+	// that arrived on it the session ends, unless another stream of it has begun.
+	// Whatever the host closes, and a network that falls silent, ends no session.
+	//
+	// Reasons: session_expired, invalid_session_id, invalid_namespace,
+	// invalid_sequence, conflict, not_permitted, no_quorum, host_stopping.
 	KeepAlive(grpc.BidiStreamingServer[KeepAliveRequest, KeepAliveResponse]) error
 	// Renew renews a session once: for callers that hold no stream, a shell
 	// script with curl among them. Call it at least every third of the TTL. The
@@ -210,7 +223,8 @@ type SessionServiceServer interface {
 	// List names the live sessions of one namespace, oldest first. It is a view
 	// for people and dashboards: a session may end before the answer arrives.
 	//
-	// Reasons: invalid_namespace, invalid_page_token, not_permitted, no_quorum.
+	// Reasons: invalid_namespace, invalid_page_size, invalid_page_token,
+	// not_permitted, no_quorum.
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }
