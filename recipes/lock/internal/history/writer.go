@@ -26,7 +26,7 @@ type writer struct {
 }
 
 // run writes until ctx ends, and then once more: what was collected by then. It
-// returns why it ended.
+// returns why it ended, at the latest with the first write that failed.
 func (w *writer) run(ctx context.Context) error {
 	beat, prune := time.NewTicker(w.r.cfg.Beat), time.NewTicker(pruneEvery)
 	defer beat.Stop()
@@ -51,7 +51,9 @@ func (w *writer) run(ctx context.Context) error {
 		case <-prune.C:
 			err = w.prune(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
+		// Also when ctx has ended: what a flush took and did not write is found
+		// again by the next recorder, as long as no mark says that it was written.
+		if err != nil {
 			return err
 		}
 	}
