@@ -124,7 +124,8 @@ func (a *acquisition) ticketValue() ticketValue {
 }
 
 func (a *acquisition) putTicket(p *part) clientv3.Op {
-	return clientv3.OpPut(p.ticket, mustJSON(a.ticketValue()), a.lease())
+	value := a.ticketValue()
+	return clientv3.OpPut(p.ticket, value.encode(), a.lease())
 }
 
 func (a *acquisition) putVoid() clientv3.Op {

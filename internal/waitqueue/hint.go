@@ -41,8 +41,7 @@ func hintOf(kv *mvccpb.KeyValue) (hint, bool) {
 
 // openHint reads a hint that came with a ticket.
 func openHint(raw json.RawMessage) hint {
-	var f hintForm
-	_ = json.Unmarshal(raw, &f) // one that cannot be read names no ticket
+	f := readHint(raw)
 	h := hint{Key: f.Key, Create: f.Create, Lease: f.Lease, val: f.Ticket, raw: raw}
 	h.read()
 	return h

@@ -16,7 +16,7 @@ import (
 
 // hintCount is how many waiting tickets an owner is told of: a read of the line
 // serves as many handovers.
-const hintCount = 8
+const hintCount = 16
 
 // A pass lets a tenure go: it hands the names over, or frees them. It is sent
 // until its outcome is known; the grant's revision guards it, so that a late

@@ -73,6 +73,24 @@ type ticketValue struct {
 
 const recordVersion = 1
 
+// encode writes the value of a ticket that waits, as encoding/json would.
+func (t *ticketValue) encode() string {
+	b := make([]byte, 0, len(t.Record)+96)
+	b = strconv.AppendInt(append(b, `{"v":`...), int64(t.V), 10)
+	b = append(append(b, `,"rec":`...), t.Record...)
+	b = append(append(b, `,"mode":"`...), t.Mode...)
+	b = append(b, '"')
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{{`,"permits":`, int64(t.Permits)}, {`,"delay":`, t.Delay}, {`,"shadowLease":`, t.Shadow}} {
+		if f.value != 0 {
+			b = strconv.AppendInt(append(b, f.name...), f.value, 10)
+		}
+	}
+	return string(append(b, '}'))
+}
+
 // encode writes the record as encoding/json would, around the part of it that
 // all records of a session have in common: one is written for every
 // acquisition, and reflection showed in profiles.

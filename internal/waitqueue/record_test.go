@@ -56,3 +56,17 @@ func TestHandoverKeepsWhatItDoesNotKnow(t *testing.T) {
 		}
 	}
 }
+
+func TestTicketsAreWrittenAsJSON(t *testing.T) {
+	r := sample()
+	rec := json.RawMessage(r.encode(r.common()))
+	for _, v := range []ticketValue{
+		{V: recordVersion, Record: rec, Mode: Exclusive},
+		{V: recordVersion, Record: rec, Mode: Permits, Permits: 3},
+		{V: recordVersion, Record: rec, Mode: Set, Delay: 5e9, Shadow: 0x7fffffffffff},
+	} {
+		if got, want := v.encode(), mustJSON(v); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -56,10 +56,9 @@ func (t *tenure) ticketed() { t.inLine = true }
 
 // tenureOf is the tenure that a's granted ticket tells of.
 func (a *acquisition) tenureOf(ticket *mvccpb.KeyValue) *tenure {
-	var v ticketValue
-	_ = json.Unmarshal(ticket.Value, &v) // unreadable hints are only a read more
+	index, hints := grantedValue(ticket.Value)
 	a.parts[0].create, a.entered = ticket.CreateRevision, true
-	t := &tenure{a: a, rev: ticket.ModRevision, index: int64(v.Index), hints: v.Hints, since: time.Now(), inLine: true}
+	t := &tenure{a: a, rev: ticket.ModRevision, index: index, hints: hints, since: time.Now(), inLine: true}
 	return t
 }
 

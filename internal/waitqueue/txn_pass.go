@@ -417,29 +417,32 @@ func (p *pass) readRelease(r commit.Result) bool {
 	return false
 }
 
-// readOldest takes the oldest tickets of the line as hints, as the nearest member
-// knows them: guards decide what they are worth. Without an answer the pass goes
-// on with what it knows, and learns more from its own reply.
+// readOldest takes the oldest tickets of the own bucket as hints, as the nearest
+// member knows them: guards decide what they are worth. Without an answer the
+// pass goes on with what it knows, and learns more from its own reply.
 func (part *passPart) readOldest(ctx context.Context, e *engine.Engine) {
 	ctx, cancel := context.WithTimeout(ctx, e.TTL()/8)
 	defer cancel()
-	n := part.p.n
-	resp, err := e.Client().Txn(ctx).Then(
-		first(n.line(), hintCount+levels, clientv3.WithSerializable()),
-		get(n.line(), clientv3.WithLimit(1), clientv3.WithKeysOnly(), clientv3.WithSerializable())).Commit()
+	b, _, err := part.p.n.ticketID(part.p.ticket)
 	if err != nil {
 		return
 	}
-	r := commit.Result{Responses: resp.Responses}
-	part.saw(kvs(r, 0), kv(r, 1))
-	part.short = false // the pass itself asks again, if it has to
+	resp, err := e.Client().Do(ctx, first(part.p.n.bucket(b), hintCount+levels, clientv3.WithSerializable()))
+	if err == nil {
+		part.hints = part.others(resp.Get().Kvs)
+	}
+}
+
+// others are the tickets that wait, but for the own one: it may have been
+// granted since they were read.
+func (part *passPart) others(tickets []*mvccpb.KeyValue) []hint {
+	return slices.DeleteFunc(lineOf(tickets), func(h hint) bool { return h.Key == part.p.ticket })
 }
 
 // saw takes the oldest tickets of the line as hints. They are the first in line
 // only if all are of one bucket; else the whole line has to be read.
 func (part *passPart) saw(oldest []*mvccpb.KeyValue, top *mvccpb.KeyValue) {
-	part.hints, part.more = lineOf(oldest), nil
-	part.hints = slices.DeleteFunc(part.hints, func(h hint) bool { return h.Key == part.p.ticket })
+	part.hints, part.more = part.others(oldest), nil
 	part.short = len(part.hints) == 0
 	if part.short || top == nil {
 		return
