@@ -2,15 +2,20 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/router"
 	"github.com/conclavehq/conclave/internal/scope"
@@ -24,6 +29,34 @@ type instance struct {
 	running   recipe.Instance
 	published *router.Registrar
 	unpublish func(*router.Registrar)
+	since     time.Time // it is ready
+}
+
+// recipeList tells what recipes the host has, those that are off included, by name.
+func (h *Host) recipeList() []*hostv1.Recipe {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []*hostv1.Recipe
+	for _, i := range h.parts.instances {
+		all = append(all, i.describe())
+	}
+	for _, r := range h.opts.recipes {
+		if info := r.Info(); h.cfg.Recipes[info.Name].Mode == "off" {
+			all = append(all, &hostv1.Recipe{Name: info.Name, Version: info.Version, Summary: info.Summary,
+				Mode: hostv1.RecipeMode_RECIPE_MODE_OFF, State: hostv1.RecipeState_RECIPE_STATE_STOPPED})
+		}
+	}
+	slices.SortFunc(all, func(a, b *hostv1.Recipe) int { return cmp.Compare(a.GetName(), b.GetName()) })
+	return all
+}
+
+func (i *instance) describe() *hostv1.Recipe {
+	r := &hostv1.Recipe{Name: i.info.Name, Version: i.info.Version, Summary: i.info.Summary,
+		Mode: hostv1.RecipeMode_RECIPE_MODE_INPROCESS, State: hostv1.RecipeState_RECIPE_STATE_READY, Since: timestamppb.New(i.since)}
+	for _, s := range i.published.Services() {
+		r.Services = append(r.Services, string(s.FullName()))
+	}
+	return r
 }
 
 // open opens a recipe on its own part of etcd, and serves it.
@@ -49,6 +82,7 @@ func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err erro
 	if i.running, err = guarded(func() (recipe.Instance, error) { return r.Open(ctx, i.env, i.published) }); err != nil {
 		return nil, err
 	}
+	i.since = time.Now()
 	return i, h.publish(i.published)
 }
 

@@ -12,11 +12,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
+	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
 	sessionv1 "github.com/conclavehq/conclave/api/conclave/session/v1"
 	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/core/host/edge"
 	"github.com/conclavehq/conclave/core/host/session"
 	"github.com/conclavehq/conclave/core/host/split"
+	"github.com/conclavehq/conclave/core/host/status"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/router"
 )
@@ -37,6 +39,7 @@ type parts struct {
 	metrics   *prometheus.Registry
 	store     *store
 	sessions  *session.Service
+	status    *status.Service
 	own       *router.Registrar // the host's own services
 	instances []*instance
 	ready     atomic.Bool
@@ -94,7 +97,11 @@ func (h *Host) start(ctx context.Context) error {
 	p.store = store
 	h.mu.Unlock()
 	h.listenAdmin()
-	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions})
+	p.status = status.New(status.Config{Client: p.store.client, Log: h.log, Name: h.cfg.Name, Version: h.cfg.Version,
+		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList,
+		Sessions: func() int { return p.sessions.Len() }})
+	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions,
+		Released: func(r session.Release) { p.status.SessionReleased(r.ID, r.Namespace, r.Owner) }})
 	p.late.set(p.sessions)
 	if err := h.publishOwn(); err != nil {
 		return err
@@ -104,7 +111,10 @@ func (h *Host) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		h.mu.Lock()
 		p.instances = append(p.instances, i)
+		h.mu.Unlock()
+		p.status.RecipeChanged(i.describe())
 	}
 	p.router.SetServing(true)
 	p.ready.Store(true)
@@ -222,7 +232,7 @@ func (h *Host) shutDown() error {
 		err = errors.Join(err, p.instances[i].close(closing))
 	}
 	if p.sessions != nil {
-		err = errors.Join(err, p.sessions.Stop(closing))
+		err = errors.Join(err, p.sessions.Stop(closing), p.status.Stop(closing))
 	}
 	done()
 	if p.store != nil {
@@ -306,5 +316,6 @@ func (h *Host) publishOwn() error {
 	p := h.parts
 	p.own = p.router.Registrar("host", router.AllowReserved())
 	sessionv1.RegisterSessionServiceServer(p.own, p.sessions)
+	hostv1.RegisterHostServiceServer(p.own, p.status)
 	return h.publish(p.own)
 }
