@@ -137,7 +137,12 @@ type caller struct {
 // open opens a session as a host's SessionService would.
 func open(tb testing.TB, owner, namespace string) *caller {
 	tb.Helper()
-	s := session(tb, owner, namespace)
+	return openOn(tb, etcd, owner, namespace)
+}
+
+func openOn(tb testing.TB, e *coretest.Etcd, owner, namespace string) *caller {
+	tb.Helper()
+	s := sessionOn(tb, e, owner, namespace)
 	c := recipe.Caller{Session: "session-" + owner, Lease: s.Lease(), TTL: s.TTL(), Owner: owner, Namespace: namespace}
 	return &caller{id: c.Session, lease: c.Lease, s: s, ctx: metadata.NewOutgoingContext(testContext(tb), c.Metadata())}
 }
