@@ -8,7 +8,7 @@ func (p *stepper) caller() {
 	if s.Dead {
 		return
 	}
-	p.do(model.Step{Act: actDie}, func(s *state) {
+	p.do(model.Step{Act: actDie}, func(s *State) {
 		s.Dead, s.ByBeat, s.ByLease = true, 0, 0
 		for c := range s.Conns {
 			if s.Conns[c].Open {
@@ -22,7 +22,7 @@ func (p *stepper) caller() {
 			hosts = 1 // they are alike
 		}
 		for h := range hosts {
-			p.do(model.Step{Actor: s.Now + 1, Act: actConnect}, func(s *state) { p.connect(s, int8(h)) })
+			p.do(model.Step{Actor: s.Now + 1, Act: actConnect}, func(s *State) { p.connect(s, int8(h)) })
 		}
 	}
 	for c := range s.Conns {
@@ -32,7 +32,7 @@ func (p *stepper) caller() {
 
 // connect makes a connection and sends the first heartbeat on it. The caller may
 // leave the one before open, but sends nothing on it any more.
-func (p *stepper) connect(s *state, host int8) {
+func (p *stepper) connect(s *State, host int8) {
 	s.Now++
 	s.Conns[s.Now-1] = conn{Open: true, Host: host, First: message{Sent: true}}
 	if s.ByBeat == unbounded && p.m.cfg.Defect != CountFromOpen {
@@ -47,21 +47,21 @@ func (p *stepper) onConn(c int) {
 		return
 	}
 	n := int8(c + 1)
-	p.do(model.Step{Actor: n, Act: actLeave}, func(s *state) { s.leave(c) })
+	p.do(model.Step{Actor: n, Act: actLeave}, func(s *State) { s.leave(c) })
 	current := n == p.from.Now || p.m.cfg.Defect == UseOldStreams
 	if current && !k.Cut && !k.Beat.Sent && !k.First.Sent && p.from.Beats > 0 {
-		p.do(model.Step{Actor: n, Act: actSend}, func(s *state) {
+		p.do(model.Step{Actor: n, Act: actSend}, func(s *State) {
 			s.Beats--
 			s.Conns[c].Beat = message{Sent: true}
 		})
 	}
 	if k.Answer.Sent {
-		p.do(model.Step{Actor: n, Act: actHear}, func(s *state) { p.hear(s, c) })
+		p.do(model.Step{Actor: n, Act: actHear}, func(s *State) { p.hear(s, c) })
 	}
 }
 
 // hear takes an answer in, counted from when its heartbeat was sent.
-func (p *stepper) hear(s *state, c int) {
+func (p *stepper) hear(s *State, c int) {
 	a := s.Conns[c].Answer
 	s.Conns[c].Answer = message{}
 	if p.m.cfg.Defect == CountFromAnswer {
@@ -75,7 +75,7 @@ func (p *stepper) hear(s *state, c int) {
 
 // leave ends a connection from the caller's side. What was on its way to the
 // caller is lost.
-func (s *state) leave(c int) {
+func (s *State) leave(c int) {
 	k := &s.Conns[c]
 	k.Left, k.Answer = true, message{}
 }

@@ -20,20 +20,20 @@ func (p *stepper) trouble(c int) {
 	}
 	if p.from.Faults.LoseBeat > 0 {
 		if k.First.Sent && k.Phase == idle || k.Beat.Sent {
-			p.do(model.Step{Actor: n, Act: actLoseBeat, Fault: true}, func(s *state) {
+			p.do(model.Step{Actor: n, Act: actLoseBeat, Fault: true}, func(s *State) {
 				s.Faults.LoseBeat--
 				s.Conns[c].First, s.Conns[c].Beat = message{}, message{}
 			})
 		}
 		if k.Answer.Sent {
-			p.do(model.Step{Actor: n, Act: actLoseAnswer, Fault: true}, func(s *state) {
+			p.do(model.Step{Actor: n, Act: actLoseAnswer, Fault: true}, func(s *State) {
 				s.Faults.LoseBeat--
 				s.Conns[c].Answer = message{}
 			})
 		}
 	}
 	if p.from.Faults.HostClose > 0 && !k.Cut && !k.Seen {
-		p.do(model.Step{Actor: n, Act: actHostClose, Fault: true}, func(s *state) {
+		p.do(model.Step{Actor: n, Act: actHostClose, Fault: true}, func(s *State) {
 			s.Faults.HostClose--
 			p.cut(s, c)
 		})
@@ -41,7 +41,7 @@ func (p *stepper) trouble(c int) {
 }
 
 // cut ends a connection from the host's side: what hangs on it is not released.
-func (p *stepper) cut(s *state, c int) {
+func (p *stepper) cut(s *State, c int) {
 	k := &s.Conns[c]
 	k.Cut = true
 	if p.m.cfg.Defect == OwnCloseCounts {
@@ -58,8 +58,8 @@ func (p *stepper) lateRequests() {
 		if l.Kind == idle {
 			continue
 		}
-		p.do(model.Step{Actor: l.Conn, Act: actForget}, func(s *state) { s.Late[i] = late{} })
-		p.do(model.Step{Actor: l.Conn, Act: actLate}, func(s *state) {
+		p.do(model.Step{Actor: l.Conn, Act: actForget}, func(s *State) { s.Late[i] = late{} })
+		p.do(model.Step{Actor: l.Conn, Act: actLate}, func(s *State) {
 			s.Late[i] = late{}
 			switch l.Kind {
 			case putting:

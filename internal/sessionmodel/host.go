@@ -9,15 +9,15 @@ func (p *stepper) host(c int) {
 		return
 	}
 	if k.Left && !k.Seen && !k.Cut {
-		p.do(model.Step{Actor: n, Act: actSee}, func(s *state) { s.Conns[c].Seen = true })
+		p.do(model.Step{Actor: n, Act: actSee}, func(s *State) { s.Conns[c].Seen = true })
 	}
 	switch k.Phase {
 	case idle:
 		p.first(c, n)
 	case reading:
-		p.do(model.Step{Actor: n, Act: actRead}, func(s *state) { p.readToAttach(s, c) })
+		p.do(model.Step{Actor: n, Act: actRead}, func(s *State) { p.readToAttach(s, c) })
 	case putting:
-		p.do(model.Step{Actor: n, Act: actPut}, func(s *state) {
+		p.do(model.Step{Actor: n, Act: actPut}, func(s *State) {
 			s.Conns[c].Phase = reading
 			if s.put(n, k.Guard, p.m.cfg.Defect) {
 				s.Conns[c].Phase = attached
@@ -26,16 +26,16 @@ func (p *stepper) host(c int) {
 	case attached:
 		p.serve(c, n)
 	case finding:
-		p.do(model.Step{Actor: n, Act: actFind}, func(s *state) { p.readToMark(s, c) })
+		p.do(model.Step{Actor: n, Act: actFind}, func(s *State) { p.readToMark(s, c) })
 	case marking:
-		p.do(model.Step{Actor: n, Act: actMark}, func(s *state) {
+		p.do(model.Step{Actor: n, Act: actMark}, func(s *State) {
 			s.Conns[c].Phase = finding
 			if s.mark(n, k.Guard, p.m.cfg.Defect) {
 				s.Conns[c].Phase = revoking
 			}
 		})
 	case revoking:
-		p.do(model.Step{Actor: n, Act: actRevoke}, func(s *state) { s.Alive, s.Conns[c].Phase = false, over })
+		p.do(model.Step{Actor: n, Act: actRevoke}, func(s *State) { s.Alive, s.Conns[c].Phase = false, over })
 	}
 }
 
@@ -43,7 +43,7 @@ func (p *stepper) host(c int) {
 func (p *stepper) first(c int, n int8) {
 	k := &p.from.Conns[c]
 	if k.First.Sent {
-		p.do(model.Step{Actor: n, Act: actTake}, func(s *state) {
+		p.do(model.Step{Actor: n, Act: actTake}, func(s *State) {
 			k := &s.Conns[c]
 			k.Phase = reading
 			if p.m.cfg.Defect == AttachUncounted {
@@ -55,7 +55,7 @@ func (p *stepper) first(c int, n int8) {
 			}
 		})
 	} else if k.Seen {
-		p.do(model.Step{Actor: n, Act: actEnd}, func(s *state) { s.Conns[c].Phase = over })
+		p.do(model.Step{Actor: n, Act: actEnd}, func(s *State) { s.Conns[c].Phase = over })
 	}
 }
 
@@ -69,7 +69,7 @@ func (p *stepper) serve(c int, n int8) {
 			if p.m.cfg.Defect == ReleaseUnmarked {
 				next = revoking
 			}
-			p.do(model.Step{Actor: n, Act: actEnd}, func(s *state) {
+			p.do(model.Step{Actor: n, Act: actEnd}, func(s *State) {
 				s.Wrong = !s.Conns[c].Left
 				s.Conns[c].Phase = next
 			})
@@ -84,7 +84,7 @@ func (p *stepper) serve(c int, n int8) {
 		if !renewing {
 			st.Act = actAnswerOnly
 		}
-		p.do(st, func(s *state) {
+		p.do(st, func(s *State) {
 			k := &s.Conns[c]
 			if k.First.Sent {
 				k.Beat, k.First = k.First, message{}
@@ -95,7 +95,7 @@ func (p *stepper) serve(c int, n int8) {
 }
 
 // answer answers the heartbeat that has arrived, and notes it first.
-func (s *state) answer(c int, renewing bool, d Defect) {
+func (s *State) answer(c int, renewing bool, d Defect) {
 	k := &s.Conns[c]
 	if renewing {
 		s.Lease = leaseFor
@@ -113,7 +113,7 @@ func (s *state) answer(c int, renewing bool, d Defect) {
 	}
 }
 
-func (p *stepper) readToAttach(s *state, c int) {
+func (p *stepper) readToAttach(s *State, c int) {
 	k, n, d := &s.Conns[c], int8(c+1), p.m.cfg.Defect
 	switch {
 	case !s.Alive, s.Ending && d != AttachRevives:
@@ -128,7 +128,7 @@ func (p *stepper) readToAttach(s *state, c int) {
 }
 
 // put is the transaction that attaches.
-func (s *state) put(n, guard int8, d Defect) bool {
+func (s *State) put(n, guard int8, d Defect) bool {
 	if !s.Alive || s.Rev != guard && d != AttachUnguarded {
 		return false
 	}
@@ -137,7 +137,7 @@ func (s *state) put(n, guard int8, d Defect) bool {
 	return true
 }
 
-func (p *stepper) readToMark(s *state, c int) {
+func (p *stepper) readToMark(s *State, c int) {
 	k, n := &s.Conns[c], int8(c+1)
 	switch {
 	case !s.Alive:
@@ -154,7 +154,7 @@ func (p *stepper) readToMark(s *state, c int) {
 }
 
 // mark is the transaction that only the last attachment can win.
-func (s *state) mark(n, guard int8, d Defect) bool {
+func (s *State) mark(n, guard int8, d Defect) bool {
 	if !s.Alive || s.Rev != guard && d != MarkUnguarded {
 		return false
 	}

@@ -54,15 +54,15 @@ func New(cfg Config) *Model { return &Model{cfg} }
 
 // Start returns the state after Open: a lease, a record, and a caller that has
 // no connection for heartbeats yet.
-func (m *Model) Start() state {
-	return state{Alive: true, Lease: leaseFor, Rev: 1, Beats: int8(m.cfg.Beats), ByBeat: unbounded, ByLease: leaseFor, Faults: m.cfg.Faults}
+func (m *Model) Start() State {
+	return State{Alive: true, Lease: leaseFor, Rev: 1, Beats: int8(m.cfg.Beats), ByBeat: unbounded, ByLease: leaseFor, Faults: m.cfg.Faults}
 }
 
 // Describe says a step in words.
 func (m *Model) Describe(st model.Step) string { return fmt.Sprintf(texts[st.Act], st.Actor) }
 
 // Check returns what is wrong with a state.
-func (m *Model) Check(s *state) string {
+func (m *Model) Check(s *State) string {
 	switch {
 	case s.Wrong:
 		return "a connection that its caller did not end has released the session"
@@ -78,7 +78,7 @@ func (m *Model) Check(s *state) string {
 // Settled returns what is wrong with a state in which nothing more happens. A
 // session whose leases do not expire must have been released, if it was attached
 // to a connection that the caller ended.
-func (m *Model) Settled(s *state) string {
+func (m *Model) Settled(s *State) string {
 	if s.Alive && (!m.cfg.NoExpiry || s.Conn > 0 && !s.Conns[s.Conn-1].Cut) {
 		return "the caller is gone, and its session stands"
 	}
@@ -87,7 +87,7 @@ func (m *Model) Settled(s *state) string {
 
 // Canonical forgets what can have no effect any more. A revision never comes
 // again, and neither does a lease.
-func (m *Model) Canonical(s *state) {
+func (m *Model) Canonical(s *State) {
 	m.pruneLate(s)
 	for c := range s.Conns {
 		m.pruneConn(s, c)
@@ -100,7 +100,7 @@ func (m *Model) Canonical(s *state) {
 	}
 }
 
-func (m *Model) pruneLate(s *state) {
+func (m *Model) pruneLate(s *State) {
 	k := 0
 	for _, l := range s.Late {
 		guarded := l.Kind == putting && m.cfg.Defect != AttachUnguarded || l.Kind == marking && m.cfg.Defect != MarkUnguarded
@@ -125,7 +125,7 @@ func (l late) less(o late) bool {
 	return l.Conn < o.Conn || l.Conn == o.Conn && l.Guard < o.Guard
 }
 
-func (m *Model) pruneConn(s *state, c int) {
+func (m *Model) pruneConn(s *State, c int) {
 	k := &s.Conns[c]
 	if !k.Open {
 		return
@@ -151,7 +151,7 @@ func (m *Model) pruneConn(s *state, c int) {
 }
 
 // Next emits every step out of a state.
-func (m *Model) Next(s *state, emit func(model.Step, *state)) {
+func (m *Model) Next(s *State, emit func(model.Step, *State)) {
 	p := &stepper{m: m, from: s, emit: emit}
 	p.time()
 	p.caller()
@@ -170,12 +170,12 @@ func (m *Model) Next(s *state, emit func(model.Step, *state)) {
 // A stepper makes the steps out of one state.
 type stepper struct {
 	m    *Model
-	from *state
-	emit func(model.Step, *state)
+	from *State
+	emit func(model.Step, *State)
 }
 
 // do emits the step st, which f carries out on a copy of the state.
-func (p *stepper) do(st model.Step, f func(*state)) {
+func (p *stepper) do(st model.Step, f func(*State)) {
 	next := *p.from
 	f(&next)
 	p.emit(st, &next)
@@ -190,11 +190,11 @@ func (p *stepper) time() {
 		p.emit(model.Step{Act: actTick}, &next)
 	}
 	if p.from.Alive && p.from.Lease == 0 {
-		p.do(model.Step{Act: actExpire}, func(s *state) { s.Alive = false })
+		p.do(model.Step{Act: actExpire}, func(s *State) { s.Alive = false })
 	}
 }
 
-func (s *state) tick(noExpiry bool) {
+func (s *State) tick(noExpiry bool) {
 	if s.Alive && !noExpiry {
 		s.Lease = max(s.Lease-1, 0)
 	}

@@ -112,8 +112,8 @@ type late struct {
 	Guard int8
 }
 
-// state is everything.
-type state struct {
+// A State is everything that the model knows.
+type State struct {
 	// etcd
 	Alive  bool // the lease
 	Lease  int8 // ticks that it has left
@@ -135,9 +135,9 @@ type state struct {
 }
 
 // counts says whether the caller counts on its session.
-func (s *state) counts() bool { return !s.Dead && s.ByBeat > 0 && s.ByLease > 0 }
+func (s *State) counts() bool { return !s.Dead && s.ByBeat > 0 && s.ByLease > 0 }
 
-func (s *state) remember(l late) bool {
+func (s *State) remember(l late) bool {
 	for i := range s.Late {
 		if s.Late[i].Kind == idle {
 			s.Late[i] = l

@@ -51,9 +51,8 @@ func writeFailed(ctx context.Context, err error) error {
 
 // refused returns the error if its cause is plain, else nil.
 func refused(ctx context.Context, err error) error {
-	var e rpctypes.EtcdError
 	code := status.Code(err)
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = e.Code()
 	}
 	switch {

@@ -130,9 +130,8 @@ func needsLogin(err error) bool {
 	if err == nil {
 		return false
 	}
-	var e rpctypes.EtcdError
 	code := status.Code(err)
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = e.Code()
 	}
 	return errors.Is(err, rpctypes.ErrUserEmpty) || code == codes.Unauthenticated || code == codes.PermissionDenied
