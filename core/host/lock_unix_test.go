@@ -198,3 +198,38 @@ func (c caller) cutOff(ctx context.Context, api, fields string) error {
 	}
 	return err
 }
+
+// A host that is stopped in order leaves waiting callers their places too.
+func TestStoppedHostKeepsPlacesInLine(t *testing.T) {
+	t.Parallel()
+	first := start(t, onEtcd(), host.WithRecipe(lock.Recipe{}))
+	next := newCaller(t, first.API())
+	s, err := core.NewSession(within(t), etcd.Client(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	library := liblock.NewMutex(s, "kept place")
+	held, err := library.Lock(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := make(chan answer, 1)
+	go func() { cut <- next.call(first.API(), "Acquire", `"name":"kept place"`) }()
+	waiters(t, library, 1)
+	stop(t, first)
+	if got := <-cut; got.Code != "unavailable" {
+		t.Errorf("the waiting call: %+v", got)
+	}
+	waiters(t, library, 1) // it still stands in line
+	if err := held.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, onEtcd(), host.WithRecipe(lock.Recipe{}))
+	if got := next.call(second.API(), "Acquire", `"name":"kept place","wait":"0s"`); got.status != http.StatusOK {
+		t.Errorf("at the next host: %+v", got)
+	}
+	if got := post(t, next.web, second.API(), "session.v1.SessionService/Close", fmt.Sprintf(`{"sessionId":%q}`, next.id)); got.status != http.StatusOK {
+		t.Errorf("close: %+v", got)
+	}
+}
