@@ -72,7 +72,7 @@ func open(tb testing.TB, url string, width, height int, dark bool) *browser {
 		ended.Wait()
 	})
 	b := &browser{tb: tb, to: to, from: bufio.NewReader(from), ctx: ctx}
-	target := b.call("Target.createTarget", map[string]any{"url": "about:blank", "width": width, "height": height})
+	target := b.call("Target.createTarget", map[string]any{"url": "about:blank"})
 	attached := b.call("Target.attachToTarget", map[string]any{"targetId": target["targetId"], "flatten": true})
 	b.session, _ = attached["sessionId"].(string)
 	scheme := "light"
@@ -261,6 +261,10 @@ func TestPhone(t *testing.T) {
 	b.screenshot("phone-open")
 	if got := b.eval(`document.documentElement.scrollWidth`); got != float64(375) {
 		t.Errorf("the page is %v wide on a screen of 375", got)
+	}
+	wide := `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".scroll")).map((e) => e.className).join()`
+	if got := b.eval(wide); got != "" {
+		t.Errorf("beyond the right edge: %v", got)
 	}
 	unnamed := b.eval(`[...document.querySelectorAll("input, select, textarea")].filter((e) => !e.labels.length || !e.labels[0].textContent.trim()).map((e) => e.id).join()`)
 	if unnamed != "" {

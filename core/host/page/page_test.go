@@ -94,7 +94,7 @@ func TestPage(t *testing.T) {
 		"host-3", "LockService", "conclave.lock.v1", "Mutual exclusion with fencing tokens", "degraded",
 		`data-path="/conclave.lock.v1.LockService/Acquire"`, `data-permission="write"`, `data-stream="server"`, `data-stream="client"`,
 		`name="sessionId" data-input="text" placeholder="" spellcheck="false" autocapitalize="off" data-session`,
-		`placeholder="15s"`, `data-input="enum"`,
+		`placeholder="15s"`, `data-input="bool"`,
 	} {
 		if !strings.Contains(body, part) {
 			t.Errorf("%q is not on the page", part)
