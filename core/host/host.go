@@ -59,6 +59,9 @@ func (h *Host) choose() error {
 		if seen[name] {
 			return fmt.Errorf("recipe %q is given twice", name)
 		}
+		if name == ownName {
+			return fmt.Errorf("recipe %q: the name is the host's own", name)
+		}
 		seen[name] = true
 		if h.cfg.Recipes[name].Mode != "off" {
 			h.recipes = append(h.recipes, r)

@@ -132,6 +132,7 @@ func stop(tb testing.TB, h *host.Host) {
 // answer is what a JSON call was answered.
 type answer struct {
 	status  int
+	body    string
 	Code    string `json:"code"`
 	Message string `json:"message"`
 
@@ -162,7 +163,7 @@ func do(tb testing.TB, c *http.Client, req *http.Request) answer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	a := answer{status: resp.StatusCode}
+	a := answer{status: resp.StatusCode, body: string(b)}
 	if err := json.Unmarshal(b, &a); err != nil {
 		a.Message = string(b)
 	}

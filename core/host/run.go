@@ -311,10 +311,14 @@ func (c doneContext) Err() error {
 	}
 }
 
+// ownName is the name under which the host's own services are registered; no
+// recipe can have it.
+const ownName = "host"
+
 // publishOwn serves the host's own services.
 func (h *Host) publishOwn() error {
 	p := h.parts
-	p.own = p.router.Registrar("host", router.AllowReserved())
+	p.own = p.router.Registrar(ownName, router.AllowReserved())
 	sessionv1.RegisterSessionServiceServer(p.own, p.sessions)
 	hostv1.RegisterHostServiceServer(p.own, p.status)
 	return h.publish(p.own)
