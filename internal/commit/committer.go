@@ -106,10 +106,10 @@ func (c *Committer) Run(ctx context.Context, scope []string, build func() Txn, d
 	c.inFlight++
 	c.wg.Add(1)
 	c.mu.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	stop := context.AfterFunc(c.ctx, cancel)
 	t := build()
-	r, err := c.one(ctx, &t)
+	r, err := c.oneWithin(ctx, &t)
 	stop()
 	cancel()
 	c.mu.Lock()

@@ -52,7 +52,14 @@ func fail(batch []*item, err error) {
 }
 
 func (c *Committer) one(ctx context.Context, t *Txn) (Result, error) {
-	resp, err := c.commit(ctx, t.If, t.Then, t.Else)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	return c.oneWithin(ctx, t)
+}
+
+// oneWithin sends a transaction with a ctx that has the timeout.
+func (c *Committer) oneWithin(ctx context.Context, t *Txn) (Result, error) {
+	resp, err := c.txn(ctx, t.If, t.Then, t.Else)
 	if err != nil {
 		return Result{}, Classify(err)
 	}
@@ -62,6 +69,10 @@ func (c *Committer) one(ctx context.Context, t *Txn) (Result, error) {
 func (c *Committer) commit(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	return c.txn(ctx, cmps, then, otherwise)
+}
+
+func (c *Committer) txn(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
 	return c.cfg.KV.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
 }
 

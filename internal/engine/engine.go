@@ -209,18 +209,21 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 	ticket := e.Run(ctx, t.Scope, func() commit.Txn { return t }, func(r commit.Result, err error) {
 		answers <- answer{r, err}
 	})
+	caller, session := ends(ctx)
 	select {
 	case a := <-answers:
-		if ctx.Err() != nil && errors.Is(a.err, commit.ErrUnknown) {
+		if a.err != nil && ctx.Err() != nil && errors.Is(a.err, commit.ErrUnknown) {
 			return a.r, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
 		}
 		return a.r, a.err
-	case <-ctx.Done():
-		if ticket.Withdraw() {
-			return commit.Result{}, context.Cause(ctx)
-		}
-		return commit.Result{}, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
+	case <-caller:
+	case <-session:
 	}
+	_ = ctx.Err() // a joint context finds out here why it ended
+	if ticket.Withdraw() {
+		return commit.Result{}, context.Cause(ctx)
+	}
+	return commit.Result{}, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
 }
 
 // Close lets calls, background work and what was submitted end until ctx ends,

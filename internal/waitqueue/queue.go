@@ -170,12 +170,8 @@ func (a *acquisition) grantShadow(ctx context.Context) (err error) {
 
 // untilSessionEnds returns a ctx that ends with the session too, with its cause.
 func (q *Queue) untilSessionEnds(ctx context.Context) (context.Context, func()) {
-	both, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(q.e.Session(), func() { cancel(q.ended()) })
-	return both, func() {
-		stop()
-		cancel(nil)
-	}
+	j := q.e.Join(ctx, q.ended)
+	return j, j.Release
 }
 
 // ended returns why the session ended.
