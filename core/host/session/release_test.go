@@ -261,10 +261,10 @@ func TestALateMarkChangesNothing(t *testing.T) {
 func TestAHostThatStopsReleasesNothing(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(h *host){
-		"at once":   func(h *host) { h.stop() },
-		"in order":  func(h *host) { h.Stopping(); h.server.GracefulStop(); h.stop() },
-		"by crash":  func(h *host) { h.server.Stop(); h.stop() }, // the closes come before anybody knows why
-		"with ends": func(h *host) { h.Stopping(); h.stop() },
+		"at once":    func(h *host) { h.stop() },
+		"in order":   func(h *host) { h.Stopping(); h.server.GracefulStop(); h.stop() },
+		"by a close": func(h *host) { h.server.Stop() }, // the service goes on, and knows of no stop
+		"with ends":  func(h *host) { h.Stopping(); h.stop() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
