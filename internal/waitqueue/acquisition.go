@@ -28,6 +28,9 @@ type acquisition struct {
 	set      string   // key of the set's record
 	prefixes []string // of the names
 
+	onePart   [1]part // what parts and prefixes are in, as a rule
+	onePrefix [1]string
+
 	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
 	entered   bool // its tickets are in line
 	fullEnter bool // etcd refused the brief one
@@ -38,7 +41,7 @@ type acquisition struct {
 	told    bool    // another call may have been told of what it owns
 	moves   bool    // its release moves the session's home here
 
-	start chan handed // what a local predecessor passes on
+	start chan handed // what a local predecessor passes on; nil unless it has one
 
 	mu     sync.Mutex
 	seen   sightings
@@ -68,7 +71,8 @@ func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
 
 // acquisitionOf is the acquisition with an id, which another host may have made.
 func (q *Queue) acquisitionOf(id string, req *Request, names []*name) *acquisition {
-	a := &acquisition{q: q, req: req, id: id, signal: make(chan struct{}, 1), start: make(chan handed, 1)}
+	a := &acquisition{q: q, req: req, id: id, signal: make(chan struct{}, 1)}
+	a.parts, a.prefixes = a.onePart[:0], a.onePrefix[:0]
 	b := bucketOf(req.Priority)
 	for _, n := range names {
 		a.add(part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})

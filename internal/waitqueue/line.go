@@ -47,6 +47,7 @@ func (l *line) join(a *acquisition) (head bool) {
 		l.head = a
 		return true
 	}
+	a.start = make(chan handed, 1)
 	l.queue = append(l.queue, a)
 	return false
 }
