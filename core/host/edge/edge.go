@@ -80,7 +80,6 @@ type Options struct {
 // use, and holds nothing that would have to be closed.
 type Edge struct {
 	options Options
-	unknown http.Handler // gets gRPC's calls of unknown methods
 
 	mu       sync.Mutex // serialises writers of services
 	services atomic.Pointer[map[string]*service]

@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
@@ -47,11 +46,11 @@ func serve(tb testing.TB, services func() []page.Service) *httptest.Server {
 			http.Error(w, `{"code":"invalid_argument","message":"invalid_request: `+strings.ReplaceAll(string(body), `"`, "")+`"}`, http.StatusBadRequest)
 			return
 		}
-		fmt.Fprint(w, `{"sessionId":"s-17","ttl":"15s"}`)
+		_, _ = fmt.Fprint(w, `{"sessionId":"s-17","ttl":"15s"}`)
 	})
 	mux.HandleFunc("POST /conclave.lock.v1.LockService/Watch", func(w http.ResponseWriter, r *http.Request) {
 		for i := range 3 {
-			fmt.Fprintf(w, "{\"name\":\"ledger <b>%d</b>\"}\n", i)
+			_, _ = fmt.Fprintf(w, "{\"name\":\"ledger <b>%d</b>\"}\n", i)
 			_ = http.NewResponseController(w).Flush()
 		}
 		<-r.Context().Done()
@@ -61,7 +60,14 @@ func serve(tb testing.TB, services func() []page.Service) *httptest.Server {
 	return s
 }
 
-func get(tb testing.TB, method, url string, header ...string) (*http.Response, string) {
+// A got is an answer that has been read.
+type got struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
+func get(tb testing.TB, method, url string, header ...string) (got, string) {
 	tb.Helper()
 	r, err := http.NewRequestWithContext(context.Background(), method, url, http.NoBody)
 	if err != nil {
@@ -80,7 +86,7 @@ func get(tb testing.TB, method, url string, header ...string) (*http.Response, s
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return answer, string(body)
+	return got{answer.StatusCode, answer.Status, answer.Header}, string(body)
 }
 
 func TestPage(t *testing.T) {
@@ -160,9 +166,8 @@ func TestHostile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sd protoreflect.ServiceDescriptor = fd.Services().Get(0)
 	s := serve(t, func() []page.Service {
-		return []page.Service{{Recipe: evil, Version: evil, Summary: evil, State: evil, Descriptor: sd}}
+		return []page.Service{{Recipe: evil, Version: evil, Summary: evil, State: evil, Descriptor: fd.Services().Get(0)}}
 	})
 	_, body := get(t, http.MethodGet, s.URL+page.Path)
 	if strings.Contains(body, "<script>") || !strings.Contains(body, "&lt;script&gt;") {

@@ -74,7 +74,7 @@ func (p *pause) reset() { p.next = firstPause }
 func (p *pause) wait(err error, done <-chan struct{}) bool {
 	// Deprecated for errors at large, but what Accept means by it is exactly
 	// this case, and net/http's server does the same.
-	temporary, ok := err.(interface{ Temporary() bool }) //nolint:errorlint // Accept returns it unwrapped
+	temporary, ok := err.(interface{ Temporary() bool })
 	if !ok || !temporary.Temporary() {
 		return false
 	}

@@ -34,7 +34,7 @@ const (
 func sniff(c net.Conn) (kind, []byte) {
 	r := &recorder{from: c}
 	for !r.has(http2.ClientPreface) {
-		if !strings.HasPrefix(http2.ClientPreface, string(r.seen)) {
+		if len(r.seen) > len(http2.ClientPreface) || http2.ClientPreface[:len(r.seen)] != string(r.seen) {
 			return kindHTTP1, r.seen
 		}
 		if r.more() != nil {

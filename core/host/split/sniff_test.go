@@ -207,13 +207,13 @@ func shapes() []shape {
 
 // trickle sends what send writes in packets of one byte.
 func trickle(w *wire, send func(*wire)) {
-	real := w.Conn
+	net := w.Conn
 	var all bytes.Buffer
-	w.Conn = writerConn{real, &all}
+	w.Conn = writerConn{net, &all}
 	send(w)
-	w.Conn = real
+	w.Conn = net
 	for _, b := range all.Bytes() {
-		_, err := real.Write([]byte{b})
+		_, err := net.Write([]byte{b})
 		w.must(err)
 	}
 }

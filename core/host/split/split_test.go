@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,7 +62,7 @@ func TestTLSWithout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+	_, _ = fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
 	if body, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(body), "http ") {
 		t.Errorf("%q, %v", body, err)
 	}
@@ -281,7 +282,7 @@ func TestCurl(t *testing.T) {
 				if secure && flags[0] == "--http2-prior-knowledge" {
 					t.Skip("skipped: over TLS this flag offers h2 alone, which is gRPC's")
 				}
-				args := append(flags, "--silent", "--show-error", "--max-time", "20", "--data", "body", url, "--next", "--silent", "--show-error", "--max-time", "20", "--data", "again", url)
+				args := slices.Concat(flags, []string{"--silent", "--show-error", "--max-time", "20", "--data", "body", url, "--next", "--silent", "--show-error", "--max-time", "20", "--data", "again", url})
 				if secure {
 					args = append(args, "--insecure")
 				}
