@@ -34,6 +34,7 @@ type acquisition struct {
 	uncertain bool // some request has an unknown outcome; used by one goroutine at a time
 	entered   bool // its tickets are in line
 	fullEnter bool // etcd refused the brief one
+	fullTry   bool // the same of Try
 	full      bool // etcd is out of space and takes no void record
 
 	came    arrival // of the latest arriving request

@@ -222,3 +222,7 @@ func (t *tenure) giveUp(ctx context.Context) {
 	t.finish()
 	t.a.forget()
 }
+
+// isGivenUp tells whether the pass is of an ownership that no caller was told
+// of, and that another host may take up for the lease: then it is not passed.
+func (p *pass) isGivenUp() bool { return p.owner == nil && p.force == nil && p.t.a.req.OnePerLease }

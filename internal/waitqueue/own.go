@@ -1,6 +1,7 @@
 package waitqueue
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/conclavehq/conclave/internal/commit"
 	"github.com/conclavehq/conclave/internal/engine"
 )
 
@@ -160,4 +162,41 @@ func (a *acquisition) stayedAway(responses []*pb.ResponseOp) bool {
 	}
 	own := a.q.belongings(a.parts[0].n.keys, responses)
 	return a.q.home.saw(own.home, a.came)
+}
+
+// triesBriefly tells whether a Try may leave out all that it would read if it
+// were refused, which is most of it: it is sent again in full then.
+func (a *acquisition) triesBriefly() bool {
+	return a.req.OnePerLease && a.req.Mode == Exclusive && a.isHome()
+}
+
+// heldByOthers is why permits that do not fit are refused: as a rule they are
+// others'.
+func (a *acquisition) heldByOthers(ctx context.Context) error {
+	if a.req.OnePerLease {
+		resp, err := a.q.e.Client().Txn(ctx).Then(a.readOwn()...).Commit()
+		if err != nil {
+			return err
+		}
+		if own := a.q.belongings(a.parts[0].n.keys, resp.Responses); own.grant != nil || own.waits() != nil {
+			return &ownError{own}
+		}
+	}
+	return &HeldError{Name: a.req.Names[0]}
+}
+
+// readMine reads why an Enter of the only one of its lease put no ticket: an
+// earlier request did, or something else of the lease stands, or (neither) a
+// limit.
+func (a *acquisition) readMine(r commit.Result) (t *tenure, inLine bool, err error) {
+	own := a.q.belongings(a.parts[0].n.keys, r.Responses)
+	for _, kv := range own.tickets {
+		if string(kv.Key) == a.parts[0].ticket {
+			return a.standing(kv), true, nil
+		}
+	}
+	if own.grant != nil || len(own.tickets) > 0 {
+		return nil, false, &ownError{own}
+	}
+	return nil, false, nil
 }

@@ -76,10 +76,6 @@ func (p *pass) brevity() brevity {
 	return full
 }
 
-// isGivenUp tells whether the pass is of an ownership that no caller was told
-// of, and that another host may take up for the lease: then it is not passed.
-func (p *pass) isGivenUp() bool { return p.owner == nil && p.force == nil && p.t.a.req.OnePerLease }
-
 // handoverTxn is the pass to the first hint. If that is not the first in line
 // any more it does nothing.
 func (p *pass) handoverTxn() commit.Txn {

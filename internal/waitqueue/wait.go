@@ -152,7 +152,11 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 			return nil, err
 		}
 		tell := only || a.req.Mode == Permits
-		r, err := a.q.e.Do(ctx, a.tryTxn(tell))
+		txn, brief := a.tryTxn(tell), n == 0 && !a.fullTry && a.triesBriefly()
+		if brief {
+			txn.Else = nil
+		}
+		r, err := a.q.e.Do(ctx, txn)
 		if err != nil {
 			a.failed(err)
 			return nil, err
@@ -160,6 +164,11 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 		if r.Succeeded {
 			a.arrived(r)
 			return a.tenureAt(r.Revision), nil
+		}
+		if brief {
+			a.fullTry = true
+			n--
+			continue
 		}
 		own := r.Responses
 		if tell { // the owners come first
@@ -181,21 +190,6 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 		}
 	}
 	return nil, &HeldError{Name: a.req.Names[0]}
-}
-
-// heldByOthers is why permits that do not fit are refused: as a rule they are
-// others'.
-func (a *acquisition) heldByOthers(ctx context.Context) error {
-	if a.req.OnePerLease {
-		resp, err := a.q.e.Client().Txn(ctx).Then(a.readOwn()...).Commit()
-		if err != nil {
-			return err
-		}
-		if own := a.q.belongings(a.parts[0].n.keys, resp.Responses); own.grant != nil || own.waits() != nil {
-			return &ownError{own}
-		}
-	}
-	return &HeldError{Name: a.req.Names[0]}
 }
 
 // maxInspections bounds how often a try is repeated on a new view of a name
@@ -374,22 +368,6 @@ func (a *acquisition) readEntered(r commit.Result) (t *tenure, inLine bool, err 
 		if kv(line, i) != nil { // of a set that entered before, and lost the first one by hand
 			return nil, false, wasDeleted()
 		}
-	}
-	return nil, false, nil
-}
-
-// readMine reads why an Enter of the only one of its lease put no ticket: an
-// earlier request did, or something else of the lease stands, or (neither) a
-// limit.
-func (a *acquisition) readMine(r commit.Result) (t *tenure, inLine bool, err error) {
-	own := a.q.belongings(a.parts[0].n.keys, r.Responses)
-	for _, kv := range own.tickets {
-		if string(kv.Key) == a.parts[0].ticket {
-			return a.standing(kv), true, nil
-		}
-	}
-	if own.grant != nil || len(own.tickets) > 0 {
-		return nil, false, &ownError{own}
 	}
 	return nil, false, nil
 }
