@@ -98,7 +98,8 @@ func (a *acquisition) goOnOwning(ctx context.Context, own belongings) (*acquisit
 		}
 	}
 	a.forget()
-	return b, b.tenureFound(own), nil
+	t := b.tenureFound(own)
+	return b, t, nil
 }
 
 // tenureFound is the tenure of an ownership as it was read.
@@ -194,21 +195,21 @@ func (a *acquisition) withdrawOther(ctx context.Context, own belongings, ticket 
 	return err
 }
 
-// takenBy returns why a's ticket is gone, if another host has taken a up.
-func (a *acquisition) takenBy(ctx context.Context) error {
+// whyGone returns why a's ticket is gone: because another host has taken a up,
+// or for the reason that is known already.
+func (a *acquisition) whyGone(ctx context.Context, known error) error {
 	resp, err := a.q.e.Client().Get(ctx, a.parts[0].n.void(a.id))
-	if err != nil || len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision == a.adopted {
-		return nil
+	if err == nil && len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision != a.adopted {
+		var v voidValue
+		_ = json.Unmarshal(resp.Kvs[0].Value, &v) // an unreadable one says nothing
+		switch v.Why {
+		case whyTaken:
+			return errTaken
+		case whyWithdrawn:
+			return ErrOtherwise
+		}
 	}
-	var v voidValue
-	_ = json.Unmarshal(resp.Kvs[0].Value, &v)
-	switch v.Why {
-	case whyTaken:
-		return errTaken
-	case whyWithdrawn:
-		return ErrOtherwise
-	}
-	return nil
+	return known
 }
 
 // giveUp ends a tenure that no caller of this host was told of. If another host

@@ -148,9 +148,7 @@ func (f *flight) obtain(ctx context.Context) (*acquisition, *tenure, error) {
 			a, t, err = a.goOn(ctx, own.belongings, f.only)
 		}
 		if errors.Is(err, errGone) {
-			if cause := a.takenBy(ctx); cause != nil {
-				err = cause
-			}
+			err = a.whyGone(ctx, err)
 		}
 		switch {
 		case errors.Is(err, errTaken): // its void record stands already
