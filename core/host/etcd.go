@@ -13,6 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 
 	"github.com/conclavehq/conclave/core/embedded"
@@ -24,6 +26,11 @@ const (
 	dialTimeout      = 5 * time.Second
 	keepAlive        = 10 * time.Second
 	keepAliveTimeout = 3 * time.Second
+	// redial is the longest pause between two tries of a connection. gRPC's own, two
+	// minutes, outlasts the sessions that are renewed over it.
+	redial = time.Second
+	// startLook is how long one look at an external etcd takes while a start waits.
+	startLook = 5 * time.Second
 )
 
 // ErrNoEtcd says that an external etcd does not answer.
@@ -67,15 +74,36 @@ func openExternal(ctx context.Context, cfg Config, log *slog.Logger) (*store, er
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: cfg.Etcd.Endpoints, Username: cfg.Etcd.Username, Password: cfg.Etcd.Password, TLS: secret,
 		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial},
+			MinConnectTimeout: dialTimeout,
+		})},
 		Logger: zap.New(logbridge.Zap(log.With("from", "etcd"), zapcore.WarnLevel)),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("etcd at %v: %w", cfg.Etcd.Endpoints, err)
 	}
-	if _, err := c.Get(ctx, "conclave"); err != nil && !answered(err) {
+	if err := awaitEtcd(ctx, c, log); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %v: %w", ErrNoEtcd, cfg.Etcd.Endpoints, err), c.Close())
 	}
 	return &store{client: c, backend: scope.FromClient(c), endpoints: cfg.Etcd.Endpoints}, nil
+}
+
+// awaitEtcd waits until etcd answers, and says in the log what it waits for.
+func awaitEtcd(ctx context.Context, c *clientv3.Client, log *slog.Logger) error {
+	for {
+		look, cancel := context.WithTimeout(ctx, startLook)
+		_, err := c.Get(look, "conclave")
+		silent := look.Err() != nil
+		cancel()
+		switch {
+		case err == nil || answered(err):
+			return nil
+		case ctx.Err() != nil || !silent:
+			return err
+		}
+		log.Warn("waiting for etcd, which does not answer", "endpoints", c.Endpoints(), "error", err)
+	}
 }
 
 // answered tells a refusal from silence: an etcd that wants a login serves.
