@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,9 +103,21 @@ type Etcd struct {
 // A RecipeConfig says how one recipe runs.
 type RecipeConfig struct {
 	// Mode is "inprocess" or "off". Default "inprocess".
-	Mode string `json:"mode"`
+	Mode RecipeMode `json:"mode"`
 	// Config is the recipe's own configuration, in JSON.
 	Config json.RawMessage `json:"config"`
+}
+
+// A RecipeMode says whether a recipe runs, and where.
+type RecipeMode string
+
+// UnmarshalJSON takes false for "off": in YAML the bare word off means that.
+func (m *RecipeMode) UnmarshalJSON(b []byte) error {
+	if string(b) == "false" {
+		*m = "off"
+		return nil
+	}
+	return json.Unmarshal(b, (*string)(m))
 }
 
 // TLS names certificate files, in PEM. For a listener Cert and Key are its own
@@ -250,7 +263,7 @@ func (c Config) checkRecipes() error {
 		if err := keyspace.CheckName("recipes", name); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		if err := oneOf("recipes."+name+".mode", r.Mode, "", "inprocess", "off"); err != nil {
+		if err := oneOf("recipes."+name+".mode", string(r.Mode), "", "inprocess", "off"); err != nil {
 			return err
 		}
 	}
@@ -270,8 +283,12 @@ func checkAddr(field, addr string) error {
 	if addr == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
 		return configError(field, "%q is not host:port", addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return configError(field, "%q: port %q is not a number from 0 to 65535", addr, port)
 	}
 	return nil
 }

@@ -29,6 +29,20 @@ log: {level: debug}
 	}
 }
 
+// YAML reads the bare word off as false.
+func TestParseModeOff(t *testing.T) {
+	t.Parallel()
+	for _, off := range []string{"off", `"off"`, "false"} {
+		c, err := host.Parse([]byte("data_dir: d\nrecipes: {lock: {mode: " + off + "}}"))
+		if err == nil {
+			err = c.Check()
+		}
+		if err != nil || c.Recipes["lock"].Mode != "off" {
+			t.Errorf("%s: %q, %v", off, c.Recipes["lock"].Mode, err)
+		}
+	}
+}
+
 // What is wrong is named as the file names it, with what was meant.
 func TestParseNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
@@ -40,6 +54,8 @@ func TestParseNamesWhatIsWrong(t *testing.T) {
 		"name: [":                             "invalid configuration",
 		"name: a\nname: b":                    `key "name" already set`,
 		"recipes: {lock: {config: {}, m: 1}}": `unknown key "m"`,
+		"recipes: {lock: {mode: 3}}":          "is not text",
+		"- a":                                 "the file: array is not a group of keys",
 	} {
 		_, err := host.Parse([]byte(text))
 		if !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), want) {
@@ -61,6 +77,8 @@ func TestCheckNamesTheField(t *testing.T) {
 		"open to the network": {host.Config{DataDir: "d", API: host.API{Listen: "0.0.0.0:2378"}}, "api.listen: 0.0.0.0:2378 is reachable from other machines"},
 		"open by no host":     {host.Config{DataDir: "d", API: host.API{Listen: ":2378"}}, "api.listen: :2378 is reachable"},
 		"no port":             {host.Config{DataDir: "d", API: host.API{Listen: "localhost"}}, `api.listen: "localhost" is not host:port`},
+		"port by name":        {host.Config{DataDir: "d", API: host.API{Listen: "localhost:http"}}, `port "http" is not a number`},
+		"port too large":      {host.Config{DataDir: "d", Etcd: host.Etcd{ListenPeer: "localhost:65536"}}, `etcd.listen_peer: "localhost:65536": port`},
 		"half a key pair":     {host.Config{DataDir: "d", TLS: host.TLS{Cert: "c"}}, "tls: cert and key go together"},
 		"limit":               {host.Config{DataDir: "d", Limits: host.Limits{Calls: -1}}, "limits.calls: -1 is negative"},
 		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.RecipeConfig{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, off`},

@@ -58,7 +58,11 @@ func explain(err error) error {
 		return fmt.Errorf("unknown key %q", m[1])
 	}
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s: %s is not %s", t.Field, t.Value, wanted(t.Type))
+		field := t.Field
+		if field == "" {
+			field = "the file"
+		}
+		return fmt.Errorf("%s: %s is not %s", field, t.Value, wanted(t.Type))
 	}
 	return err
 }
