@@ -40,6 +40,7 @@ import (
 	"connectrpc.com/vanguard"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/gzip"  // so that gRPC's own server, beside the edge, understands what the edge does
 	_ "google.golang.org/grpc/encoding/proto" // the codec that New looks up
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	_ "google.golang.org/grpc/encoding/gzip" // for calls that do not pass the edge
 
 	"github.com/conclavehq/conclave/core/host/edge"
 	"github.com/conclavehq/conclave/core/host/split"

@@ -10,15 +10,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/conclavehq/conclave/core/host/page"
 )
 
-// A browser is a real one, spoken to in its own protocol over a pipe.
+// A browser is a real one, spoken to in its own protocol over a pipe. It has one
+// page at a time.
 type browser struct {
 	tb      testing.TB
 	to      *os.File
@@ -29,8 +32,8 @@ type browser struct {
 	seen    []string // errors and refusals that the page caused
 }
 
-// open starts a browser on a page, or skips the test where there is none.
-func open(tb testing.TB, url string, width, height int, dark bool) *browser {
+// launch starts a browser, or skips the test where there is none.
+func launch(tb testing.TB) *browser {
 	tb.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -50,11 +53,14 @@ func open(tb testing.TB, url string, width, height int, dark bool) *browser {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("the browser took too long"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 2*time.Minute, errors.New("the browser took too long"))
+	dir := tb.TempDir()
 	cmd := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-		"--remote-debugging-pipe", "--user-data-dir="+tb.TempDir(), "about:blank")
+		"--remote-debugging-pipe", "--user-data-dir="+dir, "about:blank")
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
@@ -66,27 +72,32 @@ func open(tb testing.TB, url string, width, height int, dark bool) *browser {
 		_ = from.Close() // and a read that waits ends
 	})
 	tb.Cleanup(func() {
-		_ = to.Close() // the browser ends with its pipe
+		_ = to.Close()
 		cancel()
 		_ = cmd.Wait()
 		ended.Wait()
+		// Its helpers were killed with it, but may be in the middle of a write.
+		for end := time.Now().Add(10 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+			runtime.Gosched()
+		}
 	})
-	b := &browser{tb: tb, to: to, from: bufio.NewReader(from), ctx: ctx}
+	return &browser{tb: tb, to: to, from: bufio.NewReader(from), ctx: ctx}
+}
+
+// open shows a page in a tab of its own, and reports to tb from now on.
+func (b *browser) open(tb testing.TB, url string, width, height int, scheme string) {
+	tb.Helper()
+	b.tb, b.session, b.seen = tb, "", nil
 	target := b.call("Target.createTarget", map[string]any{"url": "about:blank"})
 	attached := b.call("Target.attachToTarget", map[string]any{"targetId": target["targetId"], "flatten": true})
 	b.session, _ = attached["sessionId"].(string)
-	scheme := "light"
-	if dark {
-		scheme = "dark"
-	}
 	b.call("Emulation.setEmulatedMedia", map[string]any{"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}}})
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600})
-	b.call("Log.enable", nil)
-	b.call("Runtime.enable", nil)
-	b.call("Page.enable", nil)
+	for _, domain := range []string{"Log", "Runtime", "Page"} {
+		b.call(domain+".enable", nil)
+	}
 	b.call("Page.navigate", map[string]any{"url": url})
 	b.await(`document.readyState === "complete" && document.querySelector("#status").dataset.state === "ready"`)
-	return b
 }
 
 // call sends a command and returns its result; what the page logs meanwhile is
@@ -188,22 +199,43 @@ const (
 	watchMethod = `document.getElementById("conclave.lock.v1.LockService.Watch")`
 )
 
-// TestCall fills a form, sends it, and finds the answer where it is wanted.
-func TestCall(t *testing.T) {
+// TestBrowser looks at the page as people do.
+func TestBrowser(t *testing.T) {
 	s := serve(t, services)
-	b := open(t, s.URL+page.Path+"#conclave.session.v1.SessionService.Open", 1280, 900, false)
+	b := launch(t)
+	t.Run("call", func(t *testing.T) {
+		b.open(t, s.URL+page.Path+"#conclave.session.v1.SessionService.Open", 1280, 900, "light")
+		b.calls()
+	})
+	t.Run("watch", func(t *testing.T) {
+		b.open(t, s.URL+page.Path+"#conclave.lock.v1.LockService.Watch", 1280, 900, "dark")
+		b.watches()
+	})
+	t.Run("filter", func(t *testing.T) {
+		b.open(t, s.URL+page.Path, 1280, 900, "light")
+		b.filters()
+	})
+	t.Run("phone", func(t *testing.T) {
+		b.open(t, s.URL+page.Path, 375, 812, "dark")
+		b.fits()
+	})
+}
+
+// calls fills a form, sends it, and finds the answer where it is wanted.
+func (b *browser) calls() {
+	b.tb.Helper()
 	if b.eval(openMethod+".open") != true {
-		t.Error("the method that the address names is closed")
+		b.tb.Error("the method that the address names is closed")
 	}
 	b.eval(openMethod + `.querySelector("[name=ttl]").value = "15s"`)
 	b.eval(openMethod + `.querySelector("[name=owner]").value = "me"`)
 	b.eval(openMethod + `.querySelector("form").requestSubmit()`)
 	b.await(openMethod + `.querySelector(".result").dataset.ok === "yes"`)
 	if got := fmt.Sprint(b.eval(openMethod + `.querySelector(".output").textContent`)); !strings.Contains(got, `"sessionId": "s-17"`) {
-		t.Errorf("the answer is shown as %q", got)
+		b.tb.Errorf("the answer is shown as %q", got)
 	}
 	if got := b.eval(`document.querySelector("[id='conclave.lock.v1.LockService.Acquire.sessionId']").value`); got != "s-17" {
-		t.Errorf("the session id is %v in Acquire", got)
+		b.tb.Errorf("the session id is %v in Acquire", got)
 	}
 	b.eval(openMethod + `.querySelector("[name=ttl]").value = "soon"`)
 	b.screenshot("open")
@@ -211,18 +243,17 @@ func TestCall(t *testing.T) {
 	b.eval(openMethod + `.querySelector("form").requestSubmit()`)
 	b.await(openMethod + `.querySelector(".result").dataset.ok === "no"`)
 	if got := fmt.Sprint(b.eval(openMethod + `.querySelector(".result").textContent`)); !strings.HasPrefix(got, "400: invalid_request: {ttl:soon") {
-		t.Errorf("the error is shown as %q", got)
+		b.tb.Errorf("the error is shown as %q", got)
 	}
 }
 
-// TestWatch follows a stream and stops it.
-func TestWatch(t *testing.T) {
-	s := serve(t, services)
-	b := open(t, s.URL+page.Path+"#conclave.lock.v1.LockService.Watch", 1280, 900, true)
+// watches follows a stream and stops it.
+func (b *browser) watches() {
+	b.tb.Helper()
 	b.eval(watchMethod + `.querySelector("form").requestSubmit()`)
 	b.await(watchMethod + `.querySelector(".result").textContent === "3 received, live"`)
 	if got := fmt.Sprint(b.eval(watchMethod + `.querySelector(".output").textContent`)); !strings.HasSuffix(got, `{"name":"ledger <b>2</b>"}`) {
-		t.Errorf("the stream is shown as %q", got)
+		b.tb.Errorf("the stream is shown as %q", got)
 	}
 	b.screenshot("watch-dark")
 	b.eval(watchMethod + `.querySelector(".stop").click()`)
@@ -230,10 +261,9 @@ func TestWatch(t *testing.T) {
 	b.clean()
 }
 
-// TestFilter leaves what matches, and says when nothing does.
-func TestFilter(t *testing.T) {
-	s := serve(t, services)
-	b := open(t, s.URL+page.Path, 1280, 900, false)
+// filters leaves what matches, and says when nothing does.
+func (b *browser) filters() {
+	b.tb.Helper()
 	b.screenshot("all")
 	shown := `[...document.querySelectorAll(".method")].filter((m) => m.offsetParent).map((m) => m.id).join()`
 	filter := func(text string) {
@@ -241,38 +271,37 @@ func TestFilter(t *testing.T) {
 	}
 	filter("lock force")
 	if got := b.eval(shown); got != "conclave.lock.v1.LockService.ForceRelease" {
-		t.Errorf("shown: %v", got)
+		b.tb.Errorf("shown: %v", got)
 	}
 	filter("no such method")
 	if got := b.eval(shown); got != "" || b.eval(`document.getElementById("nothing").hidden`) != false {
-		t.Errorf("shown: %v", got)
+		b.tb.Errorf("shown: %v", got)
 	}
 	b.clean()
 }
 
-// TestPhone fits a narrow screen without scrolling sideways, open and closed, and
+// fits checks that the page fits a narrow screen without scrolling sideways, open and closed, and
 // every control has a name.
-func TestPhone(t *testing.T) {
-	s := serve(t, services)
-	b := open(t, s.URL+page.Path, 375, 812, true)
+func (b *browser) fits() {
+	b.tb.Helper()
 	b.screenshot("phone-closed")
 	b.eval(`document.querySelectorAll("details.method").forEach((d) => { d.open = true })`)
 	b.eval(`document.getElementById("conclave.lock.v1.LockService.Acquire").scrollIntoView()`)
 	b.screenshot("phone-open")
 	if got := b.eval(`document.documentElement.scrollWidth`); got != float64(375) {
-		t.Errorf("the page is %v wide on a screen of 375", got)
+		b.tb.Errorf("the page is %v wide on a screen of 375", got)
 	}
 	wide := `[...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".scroll")).map((e) => e.className).join()`
 	if got := b.eval(wide); got != "" {
-		t.Errorf("beyond the right edge: %v", got)
+		b.tb.Errorf("beyond the right edge: %v", got)
 	}
 	unnamed := b.eval(`[...document.querySelectorAll("input, select, textarea")].filter((e) => !e.labels.length || !e.labels[0].textContent.trim()).map((e) => e.id).join()`)
 	if unnamed != "" {
-		t.Errorf("without a label: %v", unnamed)
+		b.tb.Errorf("without a label: %v", unnamed)
 	}
 	twice := b.eval(`{ const ids = [...document.querySelectorAll("[id]")].map((e) => e.id); ids.filter((id, i) => ids.indexOf(id) !== i).join() }`)
 	if twice != "" {
-		t.Errorf("ids that come twice: %v", twice)
+		b.tb.Errorf("ids that come twice: %v", twice)
 	}
 	b.clean()
 }
