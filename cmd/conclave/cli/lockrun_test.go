@@ -17,193 +17,15 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/lock"
 )
 
-// A house is a `conclave dev` and commands that find it.
-type house struct {
-	t     *testing.T
-	env   []string
-	dev   *exec.Cmd
-	api   string
-	url   string // of etcd
-	cache string
-}
-
-func newHouse(t *testing.T) *house {
-	t.Helper()
-	h := &house{t: t, cache: t.TempDir()}
-	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
-	h.serve(freeDev()...)
-	return h
-}
-
-// restart kills the dev and starts it again on the same addresses and data.
-func (h *house) restart() {
-	h.t.Helper()
-	h.signal(h.dev, syscall.SIGKILL)
-	_ = h.dev.Wait()
-	h.serve("dev", "--data-dir", filepath.Join(h.cache, "conclave", "dev-0"), "--peer-addr", "127.0.0.1:0",
-		"--api-addr", strings.TrimPrefix(h.api, "http://"), "--client-addr", strings.TrimPrefix(h.url, "http://"))
-}
-
-// serve starts a dev and waits until it and its recorder are at work.
-func (h *house) serve(args ...string) {
-	t := h.t
-	t.Helper()
-	h.dev = h.command(args...)
-	h.dev.Stderr = nil
-	out, err := h.dev.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.start(h.dev)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := readyLine.FindStringSubmatch(line)
-	if m == nil {
-		t.Fatalf("dev printed %q", line)
-	}
-	h.api, h.url = m[1], m[2]
-	c := h.client()
-	eventually(t, "the recorder at work", func() bool {
-		resp, err := c.Get(t.Context(), lockKeys+"_", clientv3.WithPrefix())
-		return err == nil && len(resp.Kvs) > 0
-	})
-}
-
-func (h *house) command(args ...string) *exec.Cmd {
-	h.t.Helper()
-	path, err := exec.LookPath("conclave")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	cmd := exec.Command(path, args...)
-	cmd.Env = h.env
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
-// start starts cmd and ends it, at the latest, with the test.
-func (h *house) start(cmd *exec.Cmd) {
-	h.t.Helper()
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGCONT)
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-}
-
-// run starts `conclave lock run` on a shell script.
-func (h *house) run(flags, script string) *exec.Cmd {
-	h.t.Helper()
-	args := append([]string{"lock", "run"}, strings.Fields(flags)...)
-	cmd := h.command(append(args, "--", "/bin/sh", "-c", script)...)
-	h.start(cmd)
-	return cmd
-}
-
-// code waits for the end of cmd and returns its exit code.
-func (h *house) code(cmd *exec.Cmd) int {
-	_ = cmd.Wait()
-	return cmd.ProcessState.ExitCode()
-}
-
-func (h *house) signal(cmd *exec.Cmd, sig syscall.Signal) {
-	h.t.Helper()
-	if err := cmd.Process.Signal(sig); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-func (h *house) client() *clientv3.Client {
-	h.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{h.url}, DialTimeout: patience, Logger: zap.NewNop()})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() { _ = c.Close() })
-	return c
-}
-
-// left returns how many keys of locks there are, and how many sessions. What the
-// host's recorder keeps for itself does not count.
-func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
-	t.Helper()
-	resp, err := c.Get(t.Context(), lockKeys, clientv3.WithPrefix())
-	if err != nil {
-		t.Fatal(err)
-	}
-	recorder := int64(0)
-	for _, kv := range resp.Kvs {
-		if !strings.HasPrefix(string(kv.Key), lockKeys+"_") {
-			keys++
-		} else if kv.Lease != 0 {
-			recorder = kv.Lease
-		}
-	}
-	l, err := c.Leases(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, lease := range l.Leases {
-		if int64(lease.ID) != recorder {
-			sessions++
-		}
-	}
-	return keys, sessions
-}
-
-const lockKeys = "/conclave/default/lock/"
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not seen in %s: %s", patience, what)
-		}
-	}
-}
-
-// gone reports whether the process has ended, whether or not anybody waited for it.
-func gone(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return true
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
-}
-
-// pidIn waits until the file holds a number that ends its line.
-func pidIn(t *testing.T, file string) int {
-	t.Helper()
-	var pid int
-	eventually(t, "a number in "+filepath.Base(file), func() bool {
-		b, err := os.ReadFile(file)
-		if err != nil || !bytes.HasSuffix(b, []byte("\n")) {
-			return false
-		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
-		return err == nil
-	})
-	return pid
-}
-
 const forever = "while :; do sleep 0.01; done"
 
 func TestOneJobAfterTheOther(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, false)
 	dir := t.TempDir()
 	log, job := filepath.Join(dir, "log"), filepath.Join(dir, "job.sh")
 	script := fmt.Sprintf("#!/bin/sh\necho begin $$ >> %s\nsleep 0.2\necho end $$ >> %s\n", log, log)
@@ -238,8 +60,10 @@ func TestOneJobAfterTheOther(t *testing.T) {
 }
 
 // With a TTL of an hour, whoever gets the name in time did not get it by the lease's end.
-func TestTermFreesTheNameAtOnce(t *testing.T) {
-	h := newHouse(t)
+func TestTermFreesTheNameAtOnce(t *testing.T) { bothWays(t, termFreesTheNameAtOnce) }
+
+func termFreesTheNameAtOnce(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	c := h.client()
 	ready := filepath.Join(t.TempDir(), "ready")
 	first := h.run("x --ttl 1h", "trap 'exit 5' TERM; echo $$ > "+ready+"; "+forever)
@@ -260,9 +84,11 @@ func TestTermFreesTheNameAtOnce(t *testing.T) {
 	}
 }
 
-func TestTermWhileWaitingLeavesTheLine(t *testing.T) {
+func TestTermWhileWaitingLeavesTheLine(t *testing.T) { bothWays(t, termWhileWaitingLeavesTheLine) }
+
+func termWhileWaitingLeavesTheLine(t *testing.T, direct bool) {
 	for sig, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
-		h := newHouse(t)
+		h := newHouse(t, direct)
 		c := h.client()
 		ready := filepath.Join(t.TempDir(), "ready")
 		h.run("x --ttl 1h", "echo $$ > "+ready+"; "+forever)
@@ -286,8 +112,10 @@ func (h *house) next(pid int) *exec.Cmd {
 		"case $(cat /proc/%d/stat 2>/dev/null) in ''|*') Z '*) exit 0;; *) exit 99;; esac", pid))
 }
 
-func TestWrapperKilled(t *testing.T) {
-	h := newHouse(t)
+func TestWrapperKilled(t *testing.T) { bothWays(t, wrapperKilled) }
+
+func wrapperKilled(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := h.run("x --ttl 5s", "trap '' TERM; echo $$ > "+ready+"; "+forever)
 	pid := pidIn(t, ready)
@@ -302,7 +130,7 @@ func TestWrapperKilled(t *testing.T) {
 // With a TTL of an hour, whoever gets the name in time got it from the guard: of an
 // owner that was killed, and of one that was killed while it waited.
 func TestKilledFreesTheName(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, false)
 	c := h.client()
 	for _, direct := range []bool{false, true} {
 		flags := "x --ttl 1h"
@@ -330,7 +158,7 @@ func TestKilledFreesTheName(t *testing.T) {
 
 // A host that is killed and comes back within the TTL loses no lock and no place in line.
 func TestHostRestarts(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, false)
 	dir := t.TempDir()
 	ready, end := filepath.Join(dir, "ready"), filepath.Join(dir, "end")
 	owner := h.run("x --ttl 1h", "echo $$ > "+ready+"; until [ -e "+end+" ]; do sleep 0.01; done; exit 3")
@@ -342,8 +170,9 @@ func TestHostRestarts(t *testing.T) {
 	if gone(pid) {
 		t.Fatal("the command was ended")
 	}
-	if keys, _ := left(t, h.client()); keys != 2 {
-		t.Errorf("%d keys after the restart, want the grant and the ticket", keys)
+	tickets, err := h.client().Get(t.Context(), lockKeys+"x/line/", clientv3.WithPrefix())
+	if err != nil || len(tickets.Kvs) != 1 {
+		t.Errorf("%v after the restart, want the one ticket, %v", tickets, err)
 	}
 	if err := os.WriteFile(end, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -356,8 +185,10 @@ func TestHostRestarts(t *testing.T) {
 	}
 }
 
-func TestWrapperStopped(t *testing.T) {
-	h := newHouse(t)
+func TestWrapperStopped(t *testing.T) { bothWays(t, wrapperStopped) }
+
+func wrapperStopped(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := h.run("x --ttl 5s", "trap '' TERM; echo $$ > "+ready+"; "+forever)
 	pid := pidIn(t, ready)
@@ -372,8 +203,10 @@ func TestWrapperStopped(t *testing.T) {
 	}
 }
 
-func TestEtcdGone(t *testing.T) {
-	h := newHouse(t)
+func TestEtcdGone(t *testing.T) { bothWays(t, etcdGone) }
+
+func etcdGone(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	dir := t.TempDir()
 	ready, mark := filepath.Join(dir, "ready"), filepath.Join(dir, "mark")
 	polite := h.run("x --ttl 5s --grace 1s", "trap 'echo 1 > "+mark+"; exit 0' TERM; echo $$ > "+ready+"; "+forever)
@@ -389,14 +222,16 @@ func TestEtcdGone(t *testing.T) {
 	cmd := h.command("lock", "run", "x", "--", "true")
 	cmd.Stderr = &stderr
 	h.start(cmd)
-	if code := h.code(cmd); code != 6 && !strings.Contains(stderr.String(), "127.0.0.1:2379") {
+	if code := h.code(cmd); code != 6 && !strings.Contains(stderr.String(), "127.0.0.1:2378") {
 		t.Errorf("exit %d, want 6 from the default address: %s", code, stderr.String())
 	}
 }
 
 // A command that ends while etcd is away is not held up by its lock.
-func TestCommandEndsWhileEtcdIsAway(t *testing.T) {
-	h := newHouse(t)
+func TestCommandEndsWhileEtcdIsAway(t *testing.T) { bothWays(t, commandEndsWhileEtcdIsAway) }
+
+func commandEndsWhileEtcdIsAway(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	dir := t.TempDir()
 	ready, end := filepath.Join(dir, "ready"), filepath.Join(dir, "end")
 	cmd := h.run("x --ttl 1h", "echo $$ > "+ready+"; until [ -e "+end+" ]; do sleep 0.01; done; exit 3")
@@ -413,7 +248,11 @@ func TestCommandEndsWhileEtcdIsAway(t *testing.T) {
 
 // A wait can be ended while etcd does not answer, whatever the TTL.
 func TestTermWhileWaitingAndEtcdIsStopped(t *testing.T) {
-	h := newHouse(t)
+	bothWays(t, termWhileWaitingAndEtcdIsStopped)
+}
+
+func termWhileWaitingAndEtcdIsStopped(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	c := h.client()
 	ready := filepath.Join(t.TempDir(), "ready")
 	h.run("x --ttl 1h", "echo $$ > "+ready+"; "+forever)
@@ -428,8 +267,10 @@ func TestTermWhileWaitingAndEtcdIsStopped(t *testing.T) {
 	}
 }
 
-func TestLeaseRevokedByHand(t *testing.T) {
-	h := newHouse(t)
+func TestLeaseRevokedByHand(t *testing.T) { bothWays(t, leaseRevokedByHand) }
+
+func leaseRevokedByHand(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	c := h.client()
 	ready := filepath.Join(t.TempDir(), "ready")
 	cmd := h.run("x --ttl 1h", "trap '' TERM; echo $$ > "+ready+"; "+forever)
@@ -450,7 +291,7 @@ func TestLeaseRevokedByHand(t *testing.T) {
 }
 
 func TestDevUnderNohup(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, false)
 	nohup := exec.Command("/bin/sh", "-c", "trap '' HUP; exec conclave dev --data-dir "+t.TempDir()+" --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
 	nohup.Env = h.env
 	out, err := nohup.StdoutPipe()
@@ -475,7 +316,7 @@ func TestDevUnderNohup(t *testing.T) {
 
 // Only the user may read where a dev of theirs runs.
 func TestStateFileIsPrivate(t *testing.T) {
-	h := newHouse(t)
+	h := newHouse(t, false)
 	files, err := filepath.Glob(filepath.Join(h.cache, "conclave", "run", "dev-*.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
@@ -488,7 +329,7 @@ func TestStateFileIsPrivate(t *testing.T) {
 
 func TestDevStops(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		h := newHouse(t)
+		h := newHouse(t, false)
 		h.signal(h.dev, sig)
 		if code := h.code(h.dev); code != 0 {
 			t.Errorf("%s: exit %d", sig, code)
@@ -501,8 +342,10 @@ func TestDevStops(t *testing.T) {
 }
 
 // A forced release tells the holder first and leaves it its grace.
-func TestForcedReleaseAsksFirst(t *testing.T) {
-	h := newHouse(t)
+func TestForcedReleaseAsksFirst(t *testing.T) { bothWays(t, forcedReleaseAsksFirst) }
+
+func forcedReleaseAsksFirst(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
 	dir := t.TempDir()
 	ready, mark := filepath.Join(dir, "ready"), filepath.Join(dir, "mark")
 	cmd := h.run("x --ttl 1h --grace 8s", "trap 'echo 1 > "+mark+"; exit 0' TERM; echo $$ > "+ready+"; "+forever)

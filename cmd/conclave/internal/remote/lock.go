@@ -23,6 +23,9 @@ import (
 // its transaction.
 const tokenShift = 16
 
+// restarting is how long after a host was lost its recipes may take to be there again.
+const restarting = 10 * time.Second
+
 // A Held is a lock that a session holds, from its acquisition to its end.
 type Held struct {
 	s     *Session
@@ -63,6 +66,7 @@ func (s *Session) Acquire(ctx context.Context, req *lockv1.AcquireRequest) (*Hel
 // acquire asks one host after the other.
 func (s *Session) acquire(ctx context.Context, req *lockv1.AcquireRequest) (*lockv1.AcquireResponse, error) {
 	began, wait, waits := clock.Now(), req.GetWait().AsDuration(), req.GetWait() != nil
+	var lost clock.Stamp // when a host was
 	for {
 		if waits {
 			req.Wait = durationpb.New(max(0, wait-clock.Since(began)))
@@ -74,6 +78,11 @@ func (s *Session) acquire(ctx context.Context, req *lockv1.AcquireRequest) (*loc
 		})
 		if err == nil {
 			return resp, nil
+		}
+		if !starting(err) {
+			lost = clock.Now()
+		} else if clock.Since(lost) > restarting {
+			return nil, err
 		}
 		if ctx.Err() != nil || !passes(err) || !pause(ctx, retryPause) {
 			return nil, err
@@ -95,6 +104,12 @@ func (h *Held) Release(ctx context.Context) error {
 	h.ctx.End(core.ErrReleased)
 	h.stop()
 	<-h.done
+	left := h.s.Remaining()
+	if left <= 0 {
+		return nil // it ended with the session
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
 	for {
 		err := h.s.client.Do(ctx, func(cc grpc.ClientConnInterface) error {
 			_, err := lockv1.NewLockServiceClient(cc).Release(ctx, &lockv1.ReleaseRequest{

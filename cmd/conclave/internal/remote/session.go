@@ -120,11 +120,18 @@ func (s *Session) answered(sent clock.Stamp, ttl time.Duration) {
 }
 
 // Close ends the session at a host and frees all that it owns. It is idempotent.
-// The ctx bounds the asking; if nobody answered, the session ends after its TTL.
+// The ctx bounds the asking, and so does the session's validity, after which it ends
+// by itself.
 func (s *Session) Close(ctx context.Context) error {
+	left := s.Remaining()
 	s.ctx.End(core.ErrSessionClosed)
 	s.stop()
 	<-s.done
+	if left <= 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, left)
+	defer cancel()
 	return s.client.CloseSession(ctx, s.id, s.cfg.Namespace)
 }
 
@@ -149,8 +156,12 @@ func passes(err error) bool {
 	if _, ok := errors.AsType[*UnreachableError](err); ok {
 		return true
 	}
-	return status.Code(err) == codes.Unavailable || recipe.Reason(err) == "outcome_unknown"
+	return status.Code(err) == codes.Unavailable || recipe.Reason(err) == "outcome_unknown" || starting(err)
 }
+
+// starting reports whether an error may be that of a host whose recipes are not
+// there yet. It may as well be a host that has no such recipe.
+func starting(err error) bool { return status.Code(err) == codes.Unimplemented }
 
 // pause waits for d, or until ctx ends, and reports which.
 func pause(ctx context.Context, d time.Duration) bool {
