@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/host"
+	"github.com/conclavehq/conclave/core/recipe"
 )
 
 func TestParse(t *testing.T) {
@@ -94,6 +96,35 @@ func TestCheckNamesTheField(t *testing.T) {
 	} {
 		if err := c.Check(); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// tuned is a recipe with a configuration.
+type tuned struct{ keeper }
+
+func (tuned) Info() recipe.Info {
+	return recipe.Info{Name: "tuned", Version: "1.0.0", Summary: "Takes a configuration", Config: &lockv1.Config{}}
+}
+
+// A mistake in a recipe's configuration is told before anything is started.
+func TestNewReadsTheRecipesConfigurations(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		recipe recipe.Recipe
+		config string
+		want   string // empty: none
+	}{
+		"right":   {tuned{}, `{"history_endings": 3, "historyOff": true}`, ""},
+		"unknown": {tuned{}, `{"histry_off": true}`, `recipes.tuned.config: unknown field "histry_off"; did you mean "history_off"?`},
+		"type":    {tuned{}, `{"history_off": "no"}`, `recipes.tuned.config: invalid value for bool field historyOff: "no"`},
+		"none":    {keeper{}, `{"a": 1}`, "recipes.keeper.config: the recipe takes no configuration"},
+	} {
+		cfg := onEtcd()
+		cfg.Recipes = map[string]host.RecipeConfig{tt.recipe.Info().Name: {Config: []byte(tt.config)}}
+		_, err := host.New(cfg, host.WithRecipe(tt.recipe))
+		if (tt.want == "") != (err == nil) || err != nil && (!errors.Is(err, host.ErrConfig) || !strings.HasSuffix(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %s", name, err, tt.want)
 		}
 	}
 }

@@ -35,7 +35,8 @@ type Host struct {
 var ErrStopped = errors.New("the host is not running")
 
 // New returns a host that Start starts. It does no I/O. The error is [ErrConfig]
-// for a configuration outside its limits, and names two recipes of one name.
+// for a configuration outside its limits, a recipe's own among them, and names two
+// recipes of one name.
 func New(cfg Config, opts ...Option) (*Host, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
@@ -63,9 +64,14 @@ func (h *Host) choose() error {
 			return fmt.Errorf("recipe %q: the name is the host's own", name)
 		}
 		seen[name] = true
-		if h.cfg.Recipes[name].Mode != "off" {
-			h.recipes = append(h.recipes, r)
+		if h.cfg.Recipes[name].Mode == "off" {
+			continue
 		}
+		// A mistake there should not have to wait for an etcd to be told.
+		if _, err := decodeConfig(r.Info(), h.cfg.Recipes[name].Config); err != nil {
+			return err
+		}
+		h.recipes = append(h.recipes, r)
 	}
 	for name := range h.cfg.Recipes {
 		if !seen[name] {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/router"
 	"github.com/conclavehq/conclave/internal/scope"
+	"github.com/conclavehq/conclave/internal/suggest"
 )
 
 // An instance is a recipe that runs.
@@ -147,7 +149,26 @@ func decodeConfig(info recipe.Info, raw json.RawMessage) (proto.Message, error) 
 		return m, nil
 	}
 	if err := protojson.Unmarshal(raw, m); err != nil {
-		return nil, configError(field, "%v", err)
+		return nil, configError(field, "%s", explainConfig(m, err))
 	}
 	return m, nil
+}
+
+var position = regexp.MustCompile(`^proto:[ \x{a0}](?:\(line \d+:\d+\): )?`)
+
+// explainConfig takes off the text of protojson its prefix, and a position that is
+// not one in the file, and says what was meant.
+func explainConfig(m proto.Message, err error) string {
+	text := position.ReplaceAllString(err.Error(), "")
+	if u := unknownField.FindStringSubmatch(text); u != nil {
+		fields := m.ProtoReflect().Descriptor().Fields()
+		var names []string
+		for i := range fields.Len() {
+			names = append(names, string(fields.Get(i).Name()))
+		}
+		if meant := suggest.Closest(u[1], names); meant != "" {
+			text += fmt.Sprintf("; did you mean %q?", meant)
+		}
+	}
+	return text
 }
