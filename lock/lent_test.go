@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/lock"
 )
 
@@ -349,5 +350,25 @@ func TestTryGivesUpAPlaceThatWasLeft(t *testing.T) {
 	}
 	waiting(t, lock.NewMutex(library, t.Name()), 0)
 	unlock(t, held)
+	nothingLeft(t, t.Name())
+}
+
+func TestCallerExpiresWhileItWaitsAtAHost(t *testing.T) {
+	one, caller, other, library := newHost(t), session(t), session(t), session(t)
+	held := locked(t, lock.NewMutex(library, t.Name()))
+	gone, stays := locking(t, one.mutex(t, caller, t.Name())), locking(t, one.mutex(t, other, t.Name()))
+	waiting(t, lock.NewMutex(library, t.Name()), 2)
+	coretest.ExpireLease(t, one.client, caller.Lease())
+	if _, err := gone.result(t); !errors.Is(err, core.ErrSessionExpired) {
+		t.Errorf("the wait of the caller that expired: %v", err)
+	}
+	if _, err := one.mutex(t, caller, t.Name()).TryLock(within(t)); !errors.Is(err, lock.ErrLocked) && !errors.Is(err, core.ErrSessionExpired) {
+		t.Errorf("its next try: %v", err)
+	}
+	unlock(t, held)
+	unlock(t, stays.get(t))
+	if _, err := one.mutex(t, caller, t.Name()).Lock(within(t)); !errors.Is(err, core.ErrSessionExpired) {
+		t.Errorf("its lock of a free name: %v", err)
+	}
 	nothingLeft(t, t.Name())
 }
