@@ -111,7 +111,7 @@ func BenchmarkJSON(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	alone := edge.NewServer(http.HandlerFunc(byHand), nil)
+	alone := newServer(http.HandlerFunc(byHand))
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = alone.Serve(l) })
 	defer serving.Wait()

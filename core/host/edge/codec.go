@@ -72,7 +72,7 @@ var (
 func badJSON(data []byte, md protoreflect.MessageDescriptor, err error) *problem {
 	// protojson's prefix ends with a space that is one of two at random.
 	text := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
-	text = strings.ReplaceAll(text, "\u00a0", " ")
+	text = shorten(strings.ReplaceAll(text, "\u00a0", " "))
 	at := positioned.FindStringSubmatch(text)
 	if at == nil {
 		return invalid("invalid_request", "%s: %s", md.FullName(), text)
@@ -81,21 +81,29 @@ func badJSON(data []byte, md protoreflect.MessageDescriptor, err error) *problem
 	path, inside := locate(data, md, at[1], at[2])
 	if wrong := unknown.FindStringSubmatch(text); wrong != nil && inside != nil {
 		text += fmt.Sprintf(" in %s", inside.FullName())
-		if meant := suggest.Closest(wrong[1], fieldNames(inside)); meant != "" {
+		if meant := meant(wrong[1], inside); meant != "" {
 			text += fmt.Sprintf("; did you mean %q?", meant)
 		}
 	} else if path != "" {
-		text = path + ": " + text
+		text = shorten(path) + ": " + text
 	}
 	return invalid("invalid_request", "%s (line %s:%s)", text, at[1], at[2])
 }
 
-func fieldNames(md protoreflect.MessageDescriptor) []string {
+// maxName bounds the names that are compared with those of fields: the time is
+// the product of their lengths.
+const maxName = 64
+
+// meant returns the field that a name was probably to be, or "".
+func meant(name string, md protoreflect.MessageDescriptor) string {
+	if len(name) > maxName {
+		return ""
+	}
 	names := make([]string, 0, md.Fields().Len())
 	for i := range md.Fields().Len() {
 		names = append(names, md.Fields().Get(i).JSONName())
 	}
-	return names
+	return suggest.Closest(name, names)
 }
 
 // locate returns the path of the value or the name at a line and column, and the

@@ -3,9 +3,12 @@ package edge
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -38,21 +41,28 @@ type wireDetail struct {
 	Debug json.RawMessage `json:"debug,omitempty"`
 }
 
-// refuse answers a request whose body nobody has read. On HTTP/1 net/http reads
-// a part of it before it sends the answer.
+// refuse answers a request whose body nobody has read. What is short it reads
+// first, as net/http does on HTTP/1: on HTTP/2 an answer that overtakes its
+// request ends in a reset, which curl 7.88 takes for a failure.
 func (p *problem) refuse(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor < 2 && r.Body != nil && r.Body != http.NoBody {
-		if r.ContentLength < 0 {
+	if r.Body != nil && r.Body != http.NoBody {
+		if r.ProtoMajor < 2 && r.ContentLength < 0 {
 			duplex(w) // its sender may keep it open until it has the answer
 		}
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
+		if r.ContentLength >= 0 && r.ContentLength <= drainBytes {
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
 	}
 	p.write(w)
 }
 
-// drainTimeout bounds the reading of what is left of a refused request, after
-// which its connection can be used again.
-const drainTimeout = 2 * time.Second
+// What of a refused request is read, and for how long, before its connection can
+// be used again.
+const (
+	drainBytes   = 256 << 10
+	drainTimeout = 2 * time.Second
+)
 
 // duplex lets an HTTP/1 request be answered before it has been read. Its
 // connection is not used again: net/http, when it reads the rest of the body
@@ -80,7 +90,7 @@ func (p *problem) write(w http.ResponseWriter) {
 }
 
 func (p *problem) wire() wireError {
-	e := wireError{Code: connect.Code(p.code).String(), Message: p.reason + ": " + p.text}
+	e := wireError{Code: connect.Code(p.code).String(), Message: p.message()}
 	if bin, err := proto.Marshal(p.info()); err == nil {
 		e.Details = []wireDetail{{
 			Type:  "google.rpc.ErrorInfo",
@@ -91,6 +101,21 @@ func (p *problem) wire() wireError {
 	return e
 }
 
+func (p *problem) message() string { return p.reason + ": " + shorten(p.text) }
+
+// maxText bounds the texts of problems, which repeat what a caller sent.
+const maxText = 600
+
+// shorten cuts what is too long in the middle: what is wrong stands in front,
+// and where at the end.
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	const half = maxText / 2
+	return strings.ToValidUTF8(text[:half], "") + " … " + strings.ToValidUTF8(text[len(text)-half:], "")
+}
+
 func (p *problem) info() *errdetails.ErrorInfo {
 	return &errdetails.ErrorInfo{Reason: p.reason, Domain: recipe.Domain}
 }
@@ -98,7 +123,7 @@ func (p *problem) info() *errdetails.ErrorInfo {
 // connect returns the problem as an error that the transcoder writes in the
 // form of the client.
 func (p *problem) connect() *connect.Error {
-	err := connect.NewError(connect.Code(p.code), fmt.Errorf("%s: %s", p.reason, p.text))
+	err := connect.NewError(connect.Code(p.code), errors.New(p.message()))
 	if detail, derr := connect.NewErrorDetail(p.info()); derr == nil {
 		err.AddDetail(detail)
 	}
@@ -106,7 +131,7 @@ func (p *problem) connect() *connect.Error {
 }
 
 // grpc returns the problem as what a stream's methods return.
-func (p *problem) grpc() error { return recipe.Errorf(p.code, p.reason, "%s", p.text) }
+func (p *problem) grpc() error { return recipe.Errorf(p.code, p.reason, "%s", shorten(p.text)) }
 
 func invalid(reason, format string, args ...any) *problem {
 	return &problem{status: http.StatusBadRequest, code: codes.InvalidArgument, reason: reason, text: fmt.Sprintf(format, args...)}

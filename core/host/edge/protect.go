@@ -1,13 +1,10 @@
 package edge
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 )
 
 // Protect returns next behind what keeps web pages of others away from it.
@@ -74,40 +71,4 @@ func hostName(host string) string {
 	}
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	return strings.ToLower(strings.TrimSuffix(host, "."))
-}
-
-// The bounds of [NewServer].
-const (
-	headerTimeout  = 10 * time.Second
-	idleTimeout    = 2 * time.Minute
-	maxHeaderBytes = 64 << 10
-	maxStreams     = 1000 // calls that wait for a lock hold their stream
-	pingAfter      = 30 * time.Second
-	pingTimeout    = 15 * time.Second
-)
-
-// NewServer returns the server for the HTTP side of a split listener: HTTP/1.1
-// and HTTP/2, with and without TLS, and with bounds on headers, idle connections
-// and streams. Connections that fail are logged at debug level; a nil log is
-// silent.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler:           h,
-		Protocols:         protocols,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, addrKey{}, c.RemoteAddr())
-		},
-	}
 }

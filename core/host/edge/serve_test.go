@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -67,11 +69,19 @@ func start(tb testing.TB, options serverOptions) *server {
 	}
 	s.split = split.New(l, so)
 	s.grpc = grpc.NewServer(grpc.Creds(split.Credentials()), grpc.UnknownServiceHandler(options.edge.Handler))
-	s.http = edge.NewServer(edge.Protect(e, options.names...), nil)
+	s.http = newServer(edge.Protect(e, options.names...))
 	s.ended.Go(func() { _ = s.grpc.Serve(s.split.GRPC()) })
 	s.ended.Go(func() { _ = s.http.Serve(s.split.HTTP()) })
 	tb.Cleanup(s.stop)
 	return s
+}
+
+func newServer(h http.Handler) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 }
 
 func (s *server) stop() {

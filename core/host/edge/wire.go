@@ -198,14 +198,9 @@ func callContext(r *http.Request, md metadata.MD, c *call) context.Context {
 	return grpc.NewContextWithServerTransportStream(ctx, transport{c})
 }
 
-type addrKey struct{}
-
-// remoteAddr returns the peer's address, as the connection knows it if
-// [NewServer] made the server.
+// remoteAddr returns the peer's address in the form that gRPC's own server has
+// it in.
 func remoteAddr(r *http.Request) net.Addr {
-	if a, ok := r.Context().Value(addrKey{}).(net.Addr); ok {
-		return a
-	}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		return net.TCPAddrFromAddrPort(ap)
 	}
