@@ -209,7 +209,7 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 	ticket := e.Run(ctx, t.Scope, func() commit.Txn { return t }, func(r commit.Result, err error) {
 		answers <- answer{r, err}
 	})
-	caller, session := ends(ctx)
+	caller, session := Ends(ctx)
 	select {
 	case a := <-answers:
 		if a.err != nil && ctx.Err() != nil && errors.Is(a.err, commit.ErrUnknown) {

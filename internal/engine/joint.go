@@ -94,9 +94,9 @@ func (j *Joint) join() context.Context {
 	return both
 }
 
-// ends returns the channels of which one is closed at ctx's end, without making
-// a Joint register for it.
-func ends(ctx context.Context) (caller, session <-chan struct{}) {
+// Ends returns the channels of which one is closed at ctx's end, without making
+// a Joint register for it. The first call of its Err afterwards finds out why.
+func Ends(ctx context.Context) (caller, session <-chan struct{}) {
 	if j, ok := ctx.(*Joint); ok && j.joined() == nil {
 		return j.Context.Done(), j.e.sess.Done()
 	}

@@ -39,7 +39,7 @@ func TestJointEndsWithEither(t *testing.T) {
 				if asked {
 					var cancel func()
 					child, cancel = context.WithCancel(j)
-					defer cancel()
+					t.Cleanup(cancel)
 				}
 				if end := caller; errors.Is(cause, errSession) {
 					session()

@@ -3,6 +3,8 @@ package waitqueue
 import (
 	"context"
 	"sync"
+
+	"github.com/conclavehq/conclave/internal/engine"
 )
 
 // A line is the goroutines of one session that want one name exclusively with
@@ -13,8 +15,10 @@ type line struct {
 	mu        sync.Mutex
 	head      *acquisition
 	queue     []*acquisition
-	releasing chan struct{} // not nil while the head's release is under way
-	record    Record        // of the owner, for messages
+	room      [1]*acquisition // for a queue of one, as is usual
+	releasing bool            // the head's release is under way
+	settled   chan struct{}   // closed at its end; nil if nobody waits for that
+	record    Record          // of the owner, for messages
 }
 
 // handed is what a local successor is given: a tenure to own, a place in line
@@ -62,14 +66,17 @@ func (l *line) tryJoin(ctx context.Context, a *acquisition) bool {
 			l.mu.Unlock()
 			return true
 		}
-		releasing := l.releasing
-		waitingHere := len(l.queue) > 0
-		l.mu.Unlock()
-		if releasing == nil || waitingHere {
+		if !l.releasing || len(l.queue) > 0 {
+			l.mu.Unlock()
 			return false
 		}
+		if l.settled == nil {
+			l.settled = make(chan struct{})
+		}
+		settled := l.settled
+		l.mu.Unlock()
 		select {
-		case <-releasing:
+		case <-settled:
 		case <-ctx.Done():
 			return false
 		}
@@ -98,7 +105,9 @@ func (l *line) next() *acquisition {
 	}
 	a := l.queue[0]
 	l.queue[0] = nil
-	l.queue = l.queue[1:]
+	if l.queue = l.queue[1:]; len(l.queue) == 0 {
+		l.room[0], l.queue = nil, l.room[:0]
+	}
 	return a
 }
 
@@ -106,9 +115,7 @@ func (l *line) next() *acquisition {
 func (l *line) release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.releasing == nil {
-		l.releasing = make(chan struct{})
-	}
+	l.releasing = true
 }
 
 // succeed makes a the head and gives it h.
@@ -139,9 +146,10 @@ func (l *line) advance() {
 
 // settle wakes those who wait out a release. It is called with the lock held.
 func (l *line) settle() {
-	if l.releasing != nil {
-		close(l.releasing)
-		l.releasing = nil
+	l.releasing = false
+	if l.settled != nil {
+		close(l.settled)
+		l.settled = nil
 	}
 }
 
@@ -159,11 +167,14 @@ func (l *line) holder() Record {
 
 // waitLocally waits for a's turn in the local line.
 func (a *acquisition) waitLocally(ctx context.Context, l *line) (*Owned, error) {
+	caller, session := engine.Ends(ctx)
 	select {
 	case h := <-a.start:
 		return a.resume(ctx, h)
-	case <-ctx.Done():
+	case <-caller:
+	case <-session:
 	}
+	_ = ctx.Err() // finds out which
 	if l.leave(a) {
 		a.done()
 		return nil, waitError(ctx)
