@@ -58,12 +58,19 @@ func (e *AddressInUseError) Error() string { return "api.listen: " + e.Addr + " 
 func (e *AddressInUseError) Unwrap() error { return e.Err }
 
 // listenAdmin makes the administrator's socket, which only the user who runs the
-// host can open. A socket that a killed host left behind is replaced: the data
-// directory's own lock tells that no other host is alive there.
+// host can open, and its directory. A socket that a killed host left behind is
+// replaced; one on which another host answers stays that one's.
 func listenAdmin(dir string) (net.Listener, error) {
 	path := filepath.Join(dir, socketName)
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes", path, maxSocketPath)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	// On an external etcd nothing else claims the directory.
+	if c, err := net.Dial("unix", path); err == nil {
+		return nil, errors.Join(fmt.Errorf("socket %s: another host answers there", path), c.Close())
 	}
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return nil, fmt.Errorf("socket: %w", err)
