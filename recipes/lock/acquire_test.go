@@ -91,7 +91,11 @@ func TestAcquireAndRelease(t *testing.T) {
 		t.Errorf("the holder is not in %q", err)
 	}
 	want(t, h.release(b, name, token), codes.FailedPrecondition, "not_owner")
-	want(t, h.release(a, name, token+1<<16), codes.FailedPrecondition, "stale_token")
+	stale := h.release(a, name, token+1<<16)
+	want(t, stale, codes.FailedPrecondition, "stale_token")
+	if !strings.Contains(stale.Error(), fmt.Sprint("it is ", token)) {
+		t.Errorf("the token is not in %q", stale)
+	}
 	if now := keys(t, "default", name); now != before {
 		t.Errorf("before what was refused stood\n%s\nafter it\n%s", before, now)
 	}

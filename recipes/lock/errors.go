@@ -27,12 +27,8 @@ func status(err error) error {
 		return recipe.Errorf(codes.Aborted, reasonLocked, "%s", err)
 	case errors.Is(err, lock.ErrLimitMismatch), errors.Is(err, lock.ErrHeldOtherwise):
 		return recipe.Errorf(codes.Aborted, reasonConflict, "%s", err)
-	case errors.Is(err, lock.ErrStaleToken):
-		return recipe.Errorf(codes.FailedPrecondition, reasonStaleToken, "%s", err)
 	case errors.Is(err, core.ErrSessionExpired), errors.Is(err, core.ErrSessionClosed), errors.Is(err, core.ErrUnknownOutcome):
 		return recipe.Status(err)
-	case errors.Is(err, lock.ErrLost):
-		return recipe.Errorf(codes.FailedPrecondition, recipe.ReasonNotOwner, "%s", err)
 	case errors.Is(err, core.ErrKeyDeleted):
 		return recipe.Errorf(codes.Aborted, reasonConflict, "an operator took the place in line away")
 	default:

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/watch"
@@ -31,7 +29,7 @@ func (i *instance) Watch(req *lockv1.WatchRequest, stream lockv1.LockService_Wat
 		if err != nil {
 			return watchEnded(err)
 		}
-		if err := tell(stream, b, changed(names, b.Events)); err != nil {
+		if err := tell(stream, b, changed(names, b)); err != nil {
 			return err
 		}
 	}
@@ -63,24 +61,23 @@ func watchEnded(err error) error {
 	return recipe.Status(err)
 }
 
-// changed takes events in and returns the names that are not what they were,
-// as they are now.
-func changed(names *state.Names, events []*clientv3.Event) []*lockv1.Lock {
+// changed takes a batch in and returns the names that are not what they were, as
+// they are now. At the beginning those that nobody uses are left out.
+func changed(names *state.Names, b watch.Batch) []*lockv1.Lock {
 	touched := make(map[string]*state.Name)
-	for _, ev := range events {
+	for _, ev := range b.Events {
 		if n := names.Apply(ev); n != nil {
 			touched[n.Segment] = n
 		}
 	}
 	locks := make([]*lockv1.Lock, 0, len(touched))
 	for _, n := range touched {
-		if n.Text() == "" {
-			continue
-		}
-		if n.Idle() {
-			locks = append(locks, &lockv1.Lock{Name: n.Text()})
-		} else {
+		switch {
+		case n.Text() == "":
+		case !n.Idle():
 			locks = append(locks, lockOf(n))
+		case !b.Snapshot:
+			locks = append(locks, &lockv1.Lock{Name: n.Text()})
 		}
 	}
 	slices.SortFunc(locks, func(a, b *lockv1.Lock) int { return strings.Compare(a.GetName(), b.GetName()) })

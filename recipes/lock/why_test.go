@@ -197,4 +197,11 @@ func TestWatchTellsOfARevocation(t *testing.T) {
 	if err != nil || resp.GetToken() != 0 {
 		t.Errorf("forcing a free name gives %v, %v", resp, err)
 	}
+	again, err := h.Watch(ctx, &lockv1.WatchRequest{Namespace: ns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Recv(); err != nil || !got.GetInitial() || len(got.GetLocks()) != 0 {
+		t.Errorf("where nobody holds anything a watch begins with %v, %v", got, err)
+	}
 }

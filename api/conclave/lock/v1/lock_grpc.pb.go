@@ -69,7 +69,10 @@ type LockServiceClient interface {
 	//
 	// If wait elapses, the reason is locked and the message names the owner; if the
 	// call's deadline passes, the code is DEADLINE_EXCEEDED; if the caller cancels,
-	// the call ends. In all three the place in line is given up.
+	// the call ends. In all three the place in line is given up, and what was
+	// acquired at the last moment is released again. Only an answer that was on its
+	// way already can be lost: a caller that gave up and goes on with the session
+	// calls again, or looks at Why. wait has no such gap.
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_mode,
 	// invalid_permits, invalid_limit, invalid_purpose, invalid_priority,
@@ -263,7 +266,10 @@ type LockServiceServer interface {
 	//
 	// If wait elapses, the reason is locked and the message names the owner; if the
 	// call's deadline passes, the code is DEADLINE_EXCEEDED; if the caller cancels,
-	// the call ends. In all three the place in line is given up.
+	// the call ends. In all three the place in line is given up, and what was
+	// acquired at the last moment is released again. Only an answer that was on its
+	// way already can be lost: a caller that gave up and goes on with the session
+	// calls again, or looks at Why. wait has no such gap.
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_mode,
 	// invalid_permits, invalid_limit, invalid_purpose, invalid_priority,

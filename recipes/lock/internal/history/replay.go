@@ -54,10 +54,6 @@ func replay(ctx context.Context, c *clientv3.Client, spans []span, from, to int6
 	if from > to {
 		return nil
 	}
-	// Metadata of its own gives it a stream of its own, which has to be in step
-	// with the store before etcd answers its requests for progress.
-	ctx = metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx),
-		"conclave-watch", "replay-"+strconv.FormatUint(rand.Uint64(), 36))
 	m := merger{each: each}
 	last := len(spans) - 1
 	for _, s := range spans[:last] {
@@ -115,7 +111,12 @@ const askEvery = 20 * time.Millisecond
 var errEnded = errors.New("the watch ended")
 
 func replaySpan(ctx context.Context, c *clientv3.Client, s span, from, to int64, push func(*clientv3.Event)) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// Metadata of its own gives the watch a stream of its own. etcd answers a
+	// request for progress once all watches of the stream are in step with the
+	// store, and the client hands the answer to all of them: on a shared stream
+	// also to one that was made after etcd had answered.
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx),
+		"conclave-watch", "replay-"+strconv.FormatUint(rand.Uint64(), 36)))
 	defer cancel()
 	responses := c.Watch(ctx, s.from, clientv3.WithRange(s.end), clientv3.WithRev(from), clientv3.WithFragment())
 	ask := time.NewTicker(askEvery)
