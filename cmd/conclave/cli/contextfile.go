@@ -207,10 +207,11 @@ func writePrivate(path string, b []byte) (err error) {
 	}()
 	_, err = f.Write(b)
 	// Without the sync a crash may leave the new name with nothing in it.
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
 	}
-	return os.Rename(f.Name(), path)
+	return err
 }
 
 // contextHint suggests the key that an unknown one was meant to be.

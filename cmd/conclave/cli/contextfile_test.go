@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,9 +14,7 @@ func testApp(t *testing.T, env map[string]string) (a *app, stdout, stderr *bytes
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	home := t.TempDir()
 	all := map[string]string{"HOME": home, "XDG_CONFIG_HOME": filepath.Join(home, "config"), "XDG_CACHE_HOME": filepath.Join(home, "cache")}
-	for k, v := range env {
-		all[k] = v
-	}
+	maps.Copy(all, env)
 	return &app{stdout: stdout, stderr: stderr, env: all}, stdout, stderr
 }
 

@@ -9,7 +9,12 @@
 //
 // # Failure
 //
-// Settings come from a flag, else from the environment, else from a `conclave dev`
-// that runs for the same user on the same machine, else they have a default. A
-// source that names both an API and etcd endpoints is a usage error.
+// The target comes from a flag, else from the environment, else from the context in
+// use, else from a `conclave dev` that runs for the same user on the same machine,
+// else it is a host at the default address. A source that names both an API and etcd
+// endpoints is a usage error. What a context says counts as a whole, for the target
+// that it names, and is not used for another.
+//
+// Through a host and straight on etcd commands mean the same: without a host the
+// recipes run in the command's own process.
 package cli

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/conclavehq/conclave/cmd/conclave/internal/remote"
 )
@@ -55,6 +56,9 @@ func explain(ctx context.Context, t target, err error) error {
 	}
 	if e := describe(err); e.Exit == ExitUnknown {
 		return e
+	}
+	if _, bounded := ctx.Deadline(); bounded && status.Code(err) == codes.DeadlineExceeded {
+		<-ctx.Done() // the host's clock was a moment ahead
 	}
 	unreachable, ok := errors.AsType[*remote.UnreachableError](err)
 	switch {

@@ -68,7 +68,10 @@ func (a *app) runHost(ctx context.Context, r hostRun) error {
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostStop)
 	defer cancel()
-	err := errors.Join(program.Stop(stopping), h.Err())
+	err := program.Stop(stopping)
+	if err == nil {
+		err = h.Err() // what ended it by itself
+	}
 	done()
 	return err
 }

@@ -33,13 +33,19 @@ func (a *app) root() *cobra.Command {
 	root := group(&cobra.Command{
 		Use:   "conclave",
 		Short: "Coordination recipes on etcd",
-		Long: `conclave coordinates programs on etcd: it runs commands under locks, and an etcd
-to develop against.
+		Long: `conclave coordinates programs on etcd: it runs commands under locks, shows who holds
+and waits for what, and runs the hosts that serve all that to other programs.
+
+Commands ask a host: the one of --api, CONCLAVE_API or the context in use, else a
+conclave dev of yours, else http://127.0.0.1:2378. With --endpoints they need none and
+go straight to that etcd; what they mean stays the same.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 not acquired,
 6 unavailable, 7 ownership lost while the command ran, 8 outcome unknown, 124 timed out.`,
-		Example: `  conclave dev                               # an etcd for development, ready in a moment
+		Example: `  conclave dev                               # a host and its etcd for development
   conclave lock run nightly -- ./job.sh      # run a command under a lock
+  conclave lock why nightly                  # who holds it, who waits, what to do
+  conclave doctor                            # what is wrong, and how to mend it
   conclave etcdctl get --prefix /            # etcd's own commands`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

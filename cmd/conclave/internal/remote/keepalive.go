@@ -102,10 +102,8 @@ func (s *Session) stream(ctx context.Context, to sessionv1.SessionServiceClient,
 	go func() { ended <- receive(ctx, stream, answers) }()
 	err = s.beats(ctx, stream, answers, ended, patience)
 	cancel(nil)
-	if err == nil {
-		err = <-ended
-	} else {
-		<-ended
+	if cause := <-ended; err == nil {
+		err = cause
 	}
 	return err
 }

@@ -1,0 +1,104 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/internal/clock"
+	"github.com/conclavehq/conclave/internal/ownership"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func testSession(ttl time.Duration) *Session {
+	s := &Session{cfg: SessionConfig{TTL: ttl}, acked: clock.Now(), valid: withoutMargin(ttl)}
+	s.ctx = ownership.NewContext(context.Background(), s.lapsed)
+	return s
+}
+
+// Validity counts from the sending of the last heartbeat that was answered, however
+// late the answer came, and an answer after the end revives nothing.
+func TestValidity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testSession(15 * time.Second)
+		want := func(d time.Duration) {
+			t.Helper()
+			// Beside the bubble's clock the system's counts too, which hardly moves.
+			if got := s.Remaining().Round(time.Second / 2); got != d {
+				t.Errorf("%s remain, want %s", got, d)
+			}
+		}
+		want(13500 * time.Millisecond)
+		time.Sleep(5 * time.Second)
+		sent := clock.Now()
+		time.Sleep(4 * time.Second)
+		want(4500 * time.Millisecond)
+		s.answered(sent, 15*time.Second)
+		want(9500 * time.Millisecond)
+		s.answered(sent, 5*time.Second) // what was given is not taken back
+		want(9500 * time.Millisecond)
+		late := clock.Now()
+		time.Sleep(9500 * time.Millisecond)
+		if s.ctx.Err() == nil || !errors.Is(context.Cause(s.ctx), core.ErrSessionExpired) {
+			t.Errorf("at the end of validity: %v", context.Cause(s.ctx))
+		}
+		s.answered(late, 15*time.Second)
+		want(0)
+	})
+}
+
+// An ownership is over when a complete state says so, and only then.
+func TestLostIn(t *testing.T) {
+	const token = 7<<tokenShift | 1
+	h := &Held{name: "x", token: token}
+	own := &lockv1.Holder{Token: token}
+	other := &lockv1.Holder{Token: token + 1}
+	for _, c := range []struct {
+		what  string
+		state *lockv1.Lock
+		cause error
+	}{
+		{"held", &lockv1.Lock{Holders: []*lockv1.Holder{other, own}, HolderCount: 2}, nil},
+		{"not shown among many", &lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 2}, nil},
+		{"held by another", &lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 1}, core.ErrKeyDeleted},
+		{"free", nil, core.ErrKeyDeleted},
+		{"revoked", &lockv1.Lock{Holders: []*lockv1.Holder{{Token: token, Revocation: &lockv1.Revocation{By: "a", Reason: "b"}}}, HolderCount: 1}, core.ErrRevoked},
+	} {
+		if got := h.lostIn(c.state); !errors.Is(got, c.cause) {
+			t.Errorf("%s: %v, want %v", c.what, got, c.cause)
+		}
+	}
+	if h.grantedAt() != 7 {
+		t.Errorf("granted at %d", h.grantedAt())
+	}
+}
+
+// What may pass is asked again; what cannot change is not.
+func TestPasses(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&UnreachableError{URLs: []string{"a"}, Err: errors.New("refused")}, true},
+		{status.Error(codes.Unavailable, "going away"), true},
+		{recipe.Errorf(codes.Unavailable, "no_quorum", "x"), true},
+		{recipe.Errorf(codes.Unknown, "outcome_unknown", "x"), true},
+		{recipe.Errorf(codes.Aborted, "locked", "x"), false},
+		{recipe.Errorf(codes.FailedPrecondition, "session_expired", "x"), false},
+		{recipe.Errorf(codes.InvalidArgument, "invalid_name", "x"), false},
+	} {
+		if got := passes(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
+}
