@@ -126,12 +126,32 @@ func (i *instance) close(ctx context.Context) error {
 	i.unpublish(i.published)
 	var err error
 	if i.running != nil {
-		if err = i.running.Close(ctx); err != nil {
+		if err = closed(ctx, i.running); err != nil {
 			err = fmt.Errorf("close recipe %q: %w", i.info.Name, err)
 		}
 	}
 	i.env.Close()
 	return errors.Join(err, i.space.Close())
+}
+
+// closed closes a recipe, and waits for it until ctx ends: one that panics or does
+// not return must not keep the host from stopping.
+func closed(ctx context.Context, i recipe.Instance) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		done <- i.Close(ctx)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // decodeConfig reads a recipe's configuration strictly into a message of its type.
