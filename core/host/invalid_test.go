@@ -56,12 +56,12 @@ type scene struct {
 	leases int
 }
 
-func newScene(t *testing.T) *scene {
+func newScene(t *testing.T, beside ...host.Option) *scene {
 	t.Helper()
 	cfg := config(t)
 	// The history would be written whenever its recorder gets to it.
 	cfg.Recipes = map[string]host.RecipeConfig{"lock": {Config: json.RawMessage(`{"historyOff":true}`)}}
-	s := &scene{h: start(t, cfg, host.WithRecipe(lock.Recipe{}))}
+	s := &scene{h: start(t, cfg, append(beside, host.WithRecipe(lock.Recipe{}))...)}
 	s.etcd = dial(t, s.h)
 	c := web(t)
 	ok := func(method, body string) answer {

@@ -27,6 +27,9 @@ const (
 	// A client of another machine that vanished without a word is found after these.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
+
+	// cutBudget is for servers to end whose connections were closed.
+	cutBudget = 300 * time.Millisecond
 )
 
 // servers answer on the API's listeners.
@@ -113,9 +116,29 @@ func (s *servers) drain(ctx context.Context, patience time.Duration, end func(ct
 	case <-done:
 	case <-ctx.Done():
 	}
-	s.grpc.Stop()
-	err = errors.Join(err, s.http.Close())
-	s.running.Wait()
-	<-done
-	return err
+	return errors.Join(err, s.http.Close(), s.cut(done))
+}
+
+// errHandlers says that calls go on although nobody hears their answers.
+var errHandlers = errors.New("calls did not end when their connections did")
+
+// cut closes what drain has left open, and waits for the servers. gRPC's waits for
+// its handlers, and lets nobody else in meanwhile: one that heeds no context must
+// not keep the host from stopping, so that wait is a short one.
+func (s *servers) cut(drained <-chan struct{}) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.grpc.Stop()
+		s.running.Wait()
+		<-drained
+	}()
+	limit := time.NewTimer(cutBudget)
+	defer limit.Stop()
+	select {
+	case <-ended:
+		return nil
+	case <-limit.C:
+		return errHandlers
+	}
 }
