@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -70,6 +71,12 @@ func explain(ctx context.Context, t target, err error) error {
 	case ok:
 		e := unavailable(t, unreachable.Err)
 		e.Reason = "no_host"
+		switch said := unreachable.Error(); {
+		case strings.Contains(said, "certificate"):
+			e.Hint = "name the authority that signed it with --cacert"
+		case strings.Contains(said, "server preface") && !strings.Contains(t.addresses(), "https://"):
+			e.Hint = "if it speaks TLS, write https:// in the URL"
+		}
 		return e
 	}
 	return err

@@ -152,8 +152,20 @@ func (f lockFlags) notAcquired(waiting context.Context, name string, err error) 
 	if err == nil || !elapsed {
 		return err
 	}
-	return fmt.Errorf("lock %q: still not free after --wait %s: %w", name, short(f.wait.value), errWaited)
+	by := waitedError(errWaited.Error())
+	if _, holder, ok := strings.Cut(describe(err).Message, "locked: "); ok {
+		by = waitedError(holder) // a host says who
+	}
+	return fmt.Errorf("lock %q: still not free after --wait %s: %w", name, short(f.wait.value), by)
 }
+
+// A waitedError is errWaited, and says who holds the name.
+type waitedError string
+
+func (e waitedError) Error() string { return string(e) }
+
+// Is makes it errWaited.
+func (e waitedError) Is(target error) bool { return target == errWaited }
 
 // forcedGrace is what a forced release by an operator leaves the command.
 func (f lockFlags) forcedGrace() time.Duration { return min(f.grace.value, maxForcedGrace) }
