@@ -135,6 +135,7 @@ func TestHostKilledWhileItReleases(t *testing.T) {
 func TestLateCopyAfterAReleaseByToken(t *testing.T) {
 	faults := coretest.NewFaults()
 	caller, library, one, two := session(t), session(t), newHost(t, faults.DialOptions()...), newHost(t)
+	unlock(t, locked(t, one.mutex(t, caller, t.Name()+"-before"))) // the session is at home there
 	held := locked(t, lock.NewMutex(library, t.Name()))
 	late := faults.Late(coretest.Puts("/" + t.Name() + "/line/"))
 	call := locking(t, one.mutex(t, caller, t.Name()))

@@ -156,6 +156,30 @@ func TestCallsOfOneSessionWaitInOnePlace(t *testing.T) {
 	nothingLeft(t, t.Name())
 }
 
+func TestCancelledCallLeavesThePlaceToTheHostThatTookItUp(t *testing.T) {
+	one, two, caller, library := newHost(t), newHost(t), session(t), session(t)
+	held := locked(t, lock.NewMutex(library, t.Name()))
+	ctx, cancel := context.WithCancel(within(t))
+	first := inBackground(func() (*lock.Held, error) { return one.mutex(t, caller, t.Name()).Lock(ctx) })
+	waiting(t, lock.NewMutex(library, t.Name()), 1)
+	second := locking(t, two.mutex(t, caller, t.Name()))
+	eventually(t, "the other host has taken the place up", func() bool { return len(keysOf(t, t.Name())) == 3 })
+	later := locking(t, lock.NewMutex(session(t), t.Name()))
+	waiting(t, lock.NewMutex(library, t.Name()), 2)
+	cancel()
+	if _, err := first.result(t); !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: %v", err)
+	}
+	unlock(t, held)
+	h := second.get(t) // before the one that came later
+	if len(keysOf(t, t.Name())) == 0 {
+		t.Error("nobody holds the lock")
+	}
+	unlock(t, h)
+	unlock(t, later.get(t))
+	nothingLeft(t, t.Name())
+}
+
 func TestOrdinaryCancelGivesThePlaceUp(t *testing.T) {
 	one, caller, library := newHost(t), session(t), session(t)
 	held := locked(t, lock.NewMutex(library, t.Name()))
