@@ -28,6 +28,9 @@ func inMemory(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) 
 // nothing waits for a slow sender, and net/http sees when the caller goes away.
 func (c *call) take(r *http.Request, f form) *problem {
 	if c.method.clientStream {
+		if r.ProtoMajor < 2 { // the transcoder says 2, whatever it is
+			duplex(c.outer)
+		}
 		frames := &frameReader{from: r.Body, limit: c.edge.options.MaxRequest}
 		c.frames = frames
 		r.Body = frames

@@ -55,9 +55,6 @@ func (c *call) serve(w http.ResponseWriter, r *http.Request) {
 		var cancel context.CancelFunc
 		c.ctx, cancel = withTimeout(callContext(r, md, c), r.Header.Get("Grpc-Timeout"))
 		defer cancel()
-		if c.method.clientStream && r.ProtoMajor < 2 {
-			duplex(c.outer)
-		}
 		err = c.run()
 	}
 	c.finish(err)

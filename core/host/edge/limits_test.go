@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,8 +10,11 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -83,7 +87,7 @@ func TestSentAnyway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	body := strings.Repeat("x", 3<<20)
+	body := strings.Repeat("x", 7<<20)
 	if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", echoPath, len(body), body); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +98,99 @@ func TestSentAnyway(t *testing.T) {
 	_ = answer.Body.Close()
 	if answer.StatusCode != http.StatusTooManyRequests {
 		t.Error(answer.Status)
+	}
+}
+
+// TestAnswerBeforeTheEnd keeps a request open on HTTP/1.1, whose handler has
+// failed, and must have the answer all the same.
+func TestAnswerBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	s := start(t, serverOptions{})
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	message := "\x00\x00\x00\x00\x0a{\"fail\":9}"
+	if _, err := fmt.Fprintf(c, "POST %sSum HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n",
+		service, len(message), message); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil || !strings.Contains(string(body), `"code":"failed_precondition"`) || !answer.Close {
+		t.Errorf("%q, %v, closes: %v", body, err, answer.Close)
+	}
+}
+
+// TestHeaderBeforeTheEnd has a handler that sends its header between two messages
+// on HTTP/1.1, and must lose none of them.
+func TestHeaderBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	e := newEcho(t)
+	s := start(t, serverOptions{edge: edge.Options{Handler: func(_ any, stream grpc.ServerStream) error {
+		if err := stream.RecvMsg(e.message()); err != nil {
+			return err
+		}
+		if err := stream.SendHeader(nil); err != nil {
+			return err
+		}
+		return e.sum(stream)
+	}}})
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	send := func(text string) {
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("POST " + service + "Sum HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/connect+json\r\nTransfer-Encoding: chunked\r\n\r\n" +
+		"7\r\n\x00\x00\x00\x00\x02{}\r\n")
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send("10\r\n\x00\x00\x00\x00\x0b{\"count\":7}\r\n0\r\n\r\n")
+	body, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil || !strings.Contains(string(body), `"count":"7"`) {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
+// TestBadMessageIsNoEnd has a handler that would take the end of its caller's
+// stream for a reason to act.
+func TestBadMessageIsNoEnd(t *testing.T) {
+	t.Parallel()
+	e := newEcho(t)
+	ends := make(chan error, 1)
+	s := start(t, serverOptions{edge: edge.Options{Handler: func(_ any, stream grpc.ServerStream) error {
+		err := stream.RecvMsg(e.message())
+		for err == nil {
+			err = stream.RecvMsg(e.message())
+		}
+		ends <- err
+		return err
+	}}})
+	for _, body := range []string{"\x00\x00\x00\x00\x02{}\x00\x00\x00\x00\x05wrong", "\x00\x00\x00\x00\x02{}\x00\x00\x20\x00\x00", "\x00\x00\x00\x00\x02{}\x00\x00\x00\x00\x05wr", "\x00\x00\x00\x00\x02{}"} {
+		want := map[int]codes.Code{17: codes.InvalidArgument, 12: codes.ResourceExhausted, 14: codes.Canceled}[len(body)]
+		exchange{path: service + "Sum", header: typed("application/connect+json"), body: body, status: 200}.run(t, s.client(t, http1), s.url())
+		if err := <-ends; want == 0 && !errors.Is(err, io.EOF) || want != 0 && status.Code(err) != want {
+			t.Errorf("after %q the handler has %v, want %v", body, err, want)
+		}
 	}
 }
 
