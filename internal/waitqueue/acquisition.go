@@ -41,6 +41,7 @@ type acquisition struct {
 	adopted int64   // revision of the void record that makes a this host's, if another's made it
 	told    bool    // another call may have been told of what it owns
 	moves   bool    // its release moves the session's home here
+	gave    bool    // a value may stand that its end takes back; guarded by its Owned
 
 	start chan handed // what a local predecessor passes on; nil unless it has one
 
@@ -80,7 +81,7 @@ func (q *Queue) acquisitionOf(id string, req *Request, names []*name) *acquisiti
 	}
 	a.record = q.record
 	r := &a.record
-	r.ID, r.Mode, r.Purpose, r.Permits, r.Priority = a.id, req.Mode, req.Purpose, req.Permits, req.Priority
+	r.ID, r.Mode, r.Purpose, r.Value, r.Permits, r.Priority = a.id, req.Mode, req.Purpose, req.Value, req.Permits, req.Priority
 	r.Grace, r.Since = req.Grace.Milliseconds(), time.Now().UTC()
 	if req.Mode == Set {
 		a.set = a.parts[0].n.set(a.id)

@@ -25,6 +25,7 @@ type Contender struct {
 
 	key      string // grant, or ticket
 	revision int64  // of the key
+	ticket   *mvccpb.KeyValue
 }
 
 // Revision is that of the grant, or with which the ticket was put; 0 for one who
@@ -86,7 +87,7 @@ func waiters(name string, line []*mvccpb.KeyValue) []Contender {
 	for _, kv := range line {
 		var v ticketValue
 		if kv.Version == waiting && json.Unmarshal(kv.Value, &v) == nil {
-			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, Lease: kv.Lease})
+			waiters = append(waiters, Contender{Name: name, Record: ticketRecord(v), key: string(kv.Key), revision: kv.CreateRevision, Lease: kv.Lease, ticket: kv})
 		}
 	}
 	return waiters

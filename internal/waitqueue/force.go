@@ -86,9 +86,16 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	if gone || err != nil {
 		return err
 	}
+	_, err = q.evict(ctx, c, &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}, nil)
+	return err
+}
+
+// evict passes the name on in the place of its owner, to heir if there is one
+// and it still waits. It returns the revision at which that happened, if it did.
+func (q *Queue) evict(ctx context.Context, c Contender, how *Prev, heir *hint) (int64, error) {
 	resp, err := q.e.Client().Txn(ctx).Then(get(q.keys(c.Name).line()), clientv3.OpGet(q.keys(c.Name).shadow())).Commit()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	line, shadow := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
 	n := q.use(c.Name)
@@ -105,25 +112,26 @@ func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error 
 	}
 	t := &tenure{a: a, rev: c.revision, inLine: true}
 	p := t.newPass(nil)
-	p.force = &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}
-	p.parts[0].short = true
+	p.force = how
+	p.parts[0].short, p.parts[0].heir = true, heir
+	a.gave = heir != nil
 	if a.set != "" {
 		p.broken, p.lease = brokenRecord(c), clientv3.LeaseID(c.Lease)
 	}
 	if !q.e.Enter() {
 		a.forget()
-		return q.ended()
+		return 0, q.ended()
 	}
 	p.advance(false)
 	select {
 	case <-p.finished:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
+		return 0, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
 	}
 	if errors.Is(p.err, core.ErrKeyDeleted) {
-		return nil // it went by itself
+		return p.rev, nil // it went by itself
 	}
-	return p.err
+	return p.rev, p.err
 }
 
 // goneWithin waits for the owner to let go.

@@ -32,9 +32,9 @@ type handed struct {
 }
 
 // localLine returns the line that a stands in, or nil: only exclusive owners
-// of one name have one.
+// of one name have one, unless they stand apart.
 func (a *acquisition) localLine() *line {
-	if a.req.Mode != Exclusive || a.req.OnePerLease {
+	if a.req.Mode != Exclusive || a.req.OnePerLease || a.req.Apart {
 		return nil
 	}
 	if a.line == nil {

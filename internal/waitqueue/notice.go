@@ -14,6 +14,8 @@ type notice struct {
 	V      int    `json:"v"`
 	By     string `json:"by"`
 	Reason string `json:"reason"`
+	// To is the hint of the ticket that the owner shall let go in favour of.
+	To json.RawMessage `json:"to,omitempty"`
 }
 
 func noticeOf(kv *mvccpb.KeyValue) notice {

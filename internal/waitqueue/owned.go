@@ -108,7 +108,7 @@ func (o *Owned) Release() error {
 	if !o.ended {
 		cause := o.ctx.Check()
 		o.end()
-		o.err = o.release(cause)
+		o.err = o.release(loss(cause))
 	}
 	return o.err
 }

@@ -71,6 +71,7 @@ type passPart struct {
 	more  []json.RawMessage // hints that nobody has looked into
 	short bool              // the hints do not tell who is first: read the line
 	plan  []level           // of the request under way
+	heir  *hint             // of a transfer
 	done  bool
 }
 
@@ -119,6 +120,7 @@ func (t *tenure) newPass(owner *Owned) *pass {
 	for i := range t.a.parts {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, more: t.hints})
 	}
+	p.parts[0].heir = t.heirTold()
 	return p
 }
 

@@ -34,7 +34,8 @@ type Record struct {
 	Host    string    `json:"host"`
 	PID     int       `json:"pid"`
 	Purpose string    `json:"purpose,omitempty"`
-	Since   time.Time `json:"since"` // asked for, in a ticket; owned, in a grant
+	Value   string    `json:"value,omitempty"` // that a leader begins with
+	Since   time.Time `json:"since"`           // asked for, in a ticket; owned, in a grant
 	Permits int       `json:"permits,omitempty"`
 	// Priority tells, with the id, the key of the ticket that the owner waited with.
 	Priority int    `json:"priority,omitempty"`
@@ -54,8 +55,9 @@ type Prev struct {
 
 // The causes in Prev.
 const (
-	causeReleased = "released"
-	causeForced   = "forced"
+	causeReleased    = "released"
+	causeForced      = "forced"
+	causeTransferred = "transferred"
 )
 
 // ticketValue is the value of a ticket.
@@ -106,6 +108,9 @@ func (r *Record) encode(common string) string {
 	b = append(b, common...)
 	if r.Purpose != "" {
 		b = append(append(b, `,"purpose":`...), mustJSON(r.Purpose)...)
+	}
+	if r.Value != "" {
+		b = append(append(b, `,"value":`...), mustJSON(r.Value)...)
 	}
 	if r.Permits != 0 {
 		b = strconv.AppendInt(append(b, `,"permits":`...), int64(r.Permits), 10)

@@ -14,6 +14,7 @@ const (
 	MaxNames   = 30        // of a set
 	MaxPermits = 1_000_000 // of a semaphore
 	MaxPurpose = 256       // bytes
+	MaxValue   = 4096      // bytes: it travels in hints, of which a ticket has up to 18
 	MaxDelay   = time.Hour
 	MaxGrace   = 10 * time.Second
 	MaxLocal   = 1<<16 - 1 // owners in a row of one local handover
@@ -27,6 +28,8 @@ type Request struct {
 	Limit    int
 	Priority int
 	Purpose  string
+	Value    string        // that the owner begins with
+	Apart    bool          // a place of its own in line, which others see, also behind another one of the session
 	Delay    time.Duration // lock delay
 	Grace    time.Duration // that a forced release leaves
 	Deferred bool          // a release returns when it is queued
@@ -46,6 +49,7 @@ type Request struct {
 // Check returns an error that is core.ErrInvalid and names the field.
 func (r *Request) Check() error {
 	err := errors.Join(r.checkNames(), keyspace.CheckText("purpose", r.Purpose, MaxPurpose),
+		checkValue(r.Value),
 		within("priority", r.Priority, MinPriority, MaxPriority),
 		within("lock delay", r.Delay, 0, MaxDelay),
 		within("grace", r.Grace, 0, MaxGrace),

@@ -39,6 +39,7 @@ type tenure struct {
 	watches []*watch.Watch
 	over    bool
 	revoked error // why, once the grant was revoked
+	heir    *hint // in whose favour the owner was told to let go
 }
 
 // tenureAt is the tenure of grants written at rev.
@@ -158,8 +159,13 @@ func (t *tenure) noticeKey() string { return t.a.parts[0].n.notice(t.a.id) }
 func (t *tenure) onEvent(ev *clientv3.Event) {
 	switch {
 	case string(ev.Kv.Key) == t.noticeKey():
-		if ev.Type == mvccpb.PUT {
-			t.revoke(noticeOf(ev.Kv).error())
+		if ev.Type != mvccpb.PUT {
+			return
+		}
+		if n := noticeOf(ev.Kv); len(n.To) > 0 {
+			t.transfer(n)
+		} else {
+			t.revoke(n.error())
 		}
 	case ev.Kv.ModRevision > t.rev:
 		t.lost(ev.Kv)

@@ -59,14 +59,14 @@ func (p *pass) build() commit.Txn {
 // frees the name; one who knows that a writer is next hands over to it.
 func (p *pass) brevity() brevity {
 	a, part := p.t.a, &p.parts[0]
-	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare || a.moves || p.isGivenUp() {
+	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare || a.moves || part.heir != nil || p.isGivenUp() {
 		return full
 	}
 	part.open(1)
 	switch {
 	case len(part.hints) > 0 && part.hints[0].Mode == Exclusive:
 		return handing
-	case !p.t.inLine && !a.uncertain && a.shadow == 0 && !part.p.n.isCrowded() && (p.next == nil || p.next.shadow == 0):
+	case !p.t.inLine && !a.uncertain && !a.gave && a.shadow == 0 && !part.p.n.isCrowded() && (p.next == nil || p.next.shadow == 0):
 		return freeing
 	}
 	return full
@@ -155,6 +155,7 @@ func (p *pass) passOps(part *passPart) ([]clientv3.Cmp, []clientv3.Op, []clientv
 	// If the grant is not ours any more, the ticket is of no use to anybody, nor
 	// is the shadow, unless the next owner has one of its own.
 	otherwise := p.voided([]clientv3.Op{clientv3.OpGet(part.p.own), clientv3.OpDelete(part.p.ticket)})
+	otherwise = append(otherwise, p.takenBack(part)...)
 	if a.shadow != 0 {
 		otherwise = append(otherwise, nested([]clientv3.Cmp{clientv3.Compare(clientv3.Value(part.p.n.shadow()), "=", a.shadowValue())},
 			[]clientv3.Op{clientv3.OpDelete(part.p.n.shadow())}, nil))
@@ -171,6 +172,9 @@ func around(s span, key string) (before, after span) {
 func (p *pass) plan(part *passPart) []level {
 	part.plan = nil
 	part.open(levels)
+	if part.heir != nil {
+		part.plan = append(part.plan, p.heirLevel(part))
+	}
 	for i := 0; i < len(part.hints) && i < levels; i++ {
 		l, last := p.levelFor(part, part.hints[i:])
 		part.plan = append(part.plan, l)
@@ -210,7 +214,7 @@ func (p *pass) levelFor(part *passPart, hints []hint) (l level, last bool) {
 	stands := unmodified(h.Key, h.Create)
 	switch h.Mode {
 	case Exclusive:
-		return level{[]clientv3.Cmp{stands, first}, p.handOver(part, &h, slices.Concat(encodeHints(hints[1:]), part.more))}, false
+		return level{[]clientv3.Cmp{stands, first}, p.handOver(part, &h, p.prev(), slices.Concat(encodeHints(hints[1:]), part.more))}, false
 	case Shared, Permits:
 		if batch := p.batch(hints, b, part); len(batch) > 0 {
 			return level{[]clientv3.Cmp{first}, p.share(part, batch)}, true
@@ -275,10 +279,10 @@ func (p *pass) free(part *passPart) []clientv3.Op {
 }
 
 // handOver makes h the exclusive owner.
-func (p *pass) handOver(part *passPart, h *hint, rest []json.RawMessage) []clientv3.Op {
+func (p *pass) handOver(part *passPart, h *hint, prev *Prev, rest []json.RawMessage) []clientv3.Op {
 	n := part.p.n
 	ops := []clientv3.Op{
-		clientv3.OpPut(n.grant(), h.grant(p.prev()), h.leaseOpt()),
+		clientv3.OpPut(n.grant(), h.grant(prev), h.leaseOpt()),
 		clientv3.OpPut(h.Key, h.granted(0, rest), h.leaseOpt()),
 	}
 	return p.withNext(append(ops, p.leave(part, h)...))
@@ -327,6 +331,7 @@ func (p *pass) leave(part *passPart, heir *hint) []clientv3.Op {
 	if p.t.a.moves && !p.bare {
 		ops = append(ops, p.t.a.q.home.put())
 	}
+	ops = append(ops, p.takenBack(part)...)
 	return p.voided(ops)
 }
 

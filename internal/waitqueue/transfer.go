@@ -1,0 +1,196 @@
+package waitqueue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/watch"
+)
+
+// Errors of Transfer, and the cause of an ownership that was asked to let go.
+var (
+	ErrTransferred    = errors.New("transferred")
+	ErrVacant         = errors.New("nobody owns the name")
+	ErrNoContender    = errors.New("no such contender")
+	ErrNotTransferred = errors.New("somebody else is next")
+)
+
+// A transfer is a Pass with another heir than the first in line, who may wait
+// behind others and be less urgent than they are. The owner learns of it by a
+// notice that names the heir's ticket with all that a release needs: a ticket
+// that waits does not change. If the ticket does not stand when the owner lets
+// go, the first in line is next, as always.
+
+// Transfer makes the owner of a name let go in favour of a waiter, who is named
+// by its acquisition or its owner, and returns when that one owns. The owner is
+// told and has its grace; then the name is passed on without it. It returns
+// ErrVacant and ErrNoContender, with nothing written, and ErrNotTransferred if
+// the waiter was gone, or the owner died, before the handover.
+func (q *Queue) Transfer(ctx context.Context, named, to string) error {
+	if !q.e.Enter() {
+		return q.ended()
+	}
+	defer q.e.Leave()
+	ctx, cancel := q.untilSessionEnds(ctx)
+	defer cancel()
+	for {
+		owner, heir, err := q.transferOf(ctx, named, to)
+		if err != nil || heir == nil {
+			return err
+		}
+		told, err := q.tellHeir(ctx, owner, heir)
+		if err != nil {
+			return err
+		}
+		if told {
+			return q.transferred(ctx, owner, heir)
+		}
+		if ctx.Err() != nil { // else the line changed: look again
+			return waitError(ctx)
+		}
+	}
+}
+
+// transferOf returns who owns and who shall; no heir if the owner is it.
+func (q *Queue) transferOf(ctx context.Context, named, to string) (owner Contender, heir *Contender, err error) {
+	all, err := q.Contenders(ctx, []string{named})
+	if err != nil {
+		return owner, nil, err
+	}
+	if len(all) == 0 || !all[0].Holds {
+		return owner, nil, ErrVacant
+	}
+	for i := range all {
+		c := &all[i]
+		switch {
+		case c.Record.ID != to && c.Record.Owner != to:
+		case c.Holds:
+			return *c, nil, nil
+		case c.ticket != nil && c.Record.Mode == Exclusive:
+			return all[0], c, nil
+		}
+	}
+	return owner, nil, fmt.Errorf("%w: %q", ErrNoContender, to)
+}
+
+// tellHeir writes the notice on the owner's lease, and reports whether the owner
+// owned and the heir waited.
+func (q *Queue) tellHeir(ctx context.Context, owner Contender, heir *Contender) (bool, error) {
+	cmps := []clientv3.Cmp{unmodified(owner.key, owner.revision), unmodified(heir.key, heir.revision)}
+	h, _ := hintOf(heir.ticket)
+	n := notice{V: recordVersion, By: q.s.Owner(), Reason: "transferred to " + heir.Record.Owner, To: h.encode()}
+	var then []clientv3.Op
+	if owner.Lease != 0 { // else no session wrote this grant: there is nobody to tell
+		then = append(then, clientv3.OpPut(q.noticeFor(owner), mustJSON(n), clientv3.WithLease(clientv3.LeaseID(owner.Lease))))
+	}
+	resp, err := q.e.Client().Txn(ctx).If(cmps...).Then(then...).Else(clientv3.OpGet(owner.key, clientv3.WithCountOnly())).Commit()
+	if err != nil {
+		return false, commit.Classify(err)
+	}
+	return resp.Succeeded, nil
+}
+
+// transferred waits until the owner has let go, or passes the name on after its
+// grace, and tells whether the heir owns.
+func (q *Queue) transferred(ctx context.Context, owner Contender, heir *Contender) error {
+	next, gone, err := q.successor(ctx, owner, min(time.Duration(owner.Record.Grace)*time.Millisecond, MaxGrace))
+	if err != nil {
+		return fmt.Errorf("%w: %w", commit.ErrUnknown, err) // the owner has been told
+	}
+	if !gone {
+		h, _ := hintOf(heir.ticket)
+		rev, err := q.evict(ctx, owner, &Prev{ID: owner.Record.ID, Token: owner.Token, Cause: causeForced,
+			By: q.s.Owner() + ": transferred to " + heir.Record.Owner}, &h)
+		if err != nil {
+			return err
+		}
+		resp, err := q.e.Client().Get(ctx, owner.key, clientv3.WithRev(rev))
+		if err != nil {
+			return fmt.Errorf("%w: %w", commit.ErrUnknown, err)
+		}
+		if len(resp.Kvs) > 0 {
+			next = resp.Kvs[0]
+		}
+	}
+	if recordOf(next).ID != heir.Record.ID {
+		return ErrNotTransferred
+	}
+	return nil
+}
+
+// successor waits for the change that ends c's ownership: the next owner's
+// grant, or nil if there is none.
+func (q *Queue) successor(ctx context.Context, c Contender, within time.Duration) (next *mvccpb.KeyValue, gone bool, err error) {
+	changed, lost := make(chan *clientv3.Event, 1), make(chan error, 1)
+	w, err := watch.Key(ctx, q.e.Client(), c.key, watch.Options{Revision: c.revision + 1, Streams: q.streams,
+		Event: func(ev *clientv3.Event) {
+			select {
+			case changed <- ev:
+			default: // only the first one counts
+			}
+		}, Lost: func(err error) { lost <- err }})
+	if err != nil {
+		return nil, false, err
+	}
+	defer w.Close()
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case ev := <-changed:
+		if ev.Type == mvccpb.DELETE {
+			return nil, true, nil
+		}
+		return ev.Kv, true, nil
+	case <-t.C:
+		return nil, false, nil
+	case err := <-lost:
+		return nil, false, err
+	case <-ctx.Done():
+		return nil, false, waitError(ctx)
+	}
+}
+
+// transfer ends the context of an owner who is told to let go in favour of
+// another one.
+func (t *tenure) transfer(n notice) {
+	h := openHint(n.To)
+	t.mu.Lock()
+	t.heir = &h
+	o := t.owner
+	t.mu.Unlock()
+	if o != nil {
+		o.Yield(o.a.req.Lost(fmt.Errorf("%w to %s by %s", ErrTransferred, recordIn(h.Record).Owner, n.By)))
+	}
+}
+
+func (t *tenure) heirTold() *hint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.heir
+}
+
+// heirLevel hands over to the heir, whoever else waits.
+func (p *pass) heirLevel(part *passPart) level {
+	h := part.heir
+	if _, _, err := part.p.n.ticketID(h.Key); err != nil || h.Mode != Exclusive {
+		return level{cmps: []clientv3.Cmp{never(h.Key)}}
+	}
+	prev := p.prev()
+	if p.force == nil {
+		prev.Cause = causeTransferred
+	}
+	return level{[]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.handOver(part, h, prev, nil)}
+}
+
+func recordIn(raw json.RawMessage) Record {
+	var r Record
+	_ = json.Unmarshal(raw, &r)
+	return r
+}

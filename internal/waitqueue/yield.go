@@ -1,0 +1,24 @@
+package waitqueue
+
+import "errors"
+
+// A yieldedError is the cause of a context that ended although the name is still
+// owned: its owner has been asked to let go in order.
+type yieldedError struct{ error }
+
+func (e *yieldedError) Unwrap() error { return e.error }
+
+// Yield ends the ownership's context with cause and leaves the name owned until
+// Release, which then returns what became of the release, and no loss.
+func (o *Owned) Yield(cause error) { o.ctx.End(&yieldedError{cause}) }
+
+// loss returns cause if the ownership ended against its owner's will.
+func loss(cause error) error {
+	if _, yielded := errors.AsType[*yieldedError](cause); yielded {
+		return nil
+	}
+	return cause
+}
+
+// Recipe returns the recipe whose name is owned.
+func (o *Owned) Recipe() string { return o.q.recipe }
