@@ -59,7 +59,6 @@ func (s *Session) beat(ctx context.Context) {
 	wait, patience := time.Duration(0), s.patience()
 	for pause(ctx, wait) {
 		conn := s.client.conn()
-		conn.ResetConnectBackoff()
 		began := clock.Now()
 		err := s.stream(ctx, sessionv1.NewSessionServiceClient(conn), patience)
 		if ctx.Err() != nil {
