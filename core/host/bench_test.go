@@ -289,7 +289,12 @@ func BenchmarkUnary(b *testing.B) {
 	lockv1.RegisterLockServiceServer(bare, echoing{})
 	served := make(chan error, 1)
 	go func() { served <- bare.Serve(l) }()
-	b.Cleanup(func() { bare.Stop(); <-served })
+	b.Cleanup(func() {
+		bare.Stop()
+		if err := <-served; err != nil {
+			b.Error(err)
+		}
+	})
 	for _, n := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", n), func(b *testing.B) {
 			compare(b, contestant{"grpc", unaryCallers(b, l.Addr().String(), n)}, contestant{"conclave", unaryCallers(b, strings.TrimPrefix(h.API(), "http://"), n)})

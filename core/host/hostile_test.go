@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -40,12 +39,12 @@ const hostileService = "hostile.v1.HostileService"
 // describeHostile registers its service, as generated code would.
 var describeHostile = sync.OnceValue(func() error {
 	method := func(name string) *descriptorpb.MethodDescriptorProto {
-		return &descriptorpb.MethodDescriptorProto{Name: &name, InputType: proto.String(".google.protobuf.Empty"), OutputType: proto.String(".google.protobuf.Empty")}
+		return &descriptorpb.MethodDescriptorProto{Name: &name, InputType: new(".google.protobuf.Empty"), OutputType: new(".google.protobuf.Empty")}
 	}
 	fd, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("hostile/v1/hostile.proto"), Package: proto.String("hostile.v1"), Syntax: proto.String("proto3"),
+		Name: new("hostile/v1/hostile.proto"), Package: new("hostile.v1"), Syntax: new("proto3"),
 		Dependency: []string{"google/protobuf/empty.proto"},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("HostileService"),
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("HostileService"),
 			Method: []*descriptorpb.MethodDescriptorProto{method("Panic"), method("Wait"), method("Hang")}}},
 	}, protoregistry.GlobalFiles)
 	if err != nil {

@@ -154,7 +154,7 @@ func badIDs() []bad {
 func badJSON() []bad {
 	var all []bad
 	for _, j := range []struct{ what, body, says, limit string }{
-		{"an unknown field", `{"sessionId":"@A","nmae":"a"}`, "invalid_request: ", `unknown field "nmae" in conclave.lock.v1.AcquireRequest; did you mean "name"?`},
+		{"an unknown field", `{"sessionId":"@A","nam":"a"}`, "invalid_request: ", `unknown field "nam" in conclave.lock.v1.AcquireRequest; did you mean "name"?`},
 		{"a number as a name", `{"sessionId":"@A","name":5}`, "invalid_request: name: ", "5"},
 		{"an object as a session", `{"sessionId":{},"name":"a"}`, "invalid_request: sessionId: ", ""},
 		{"a number as a wait", `{"sessionId":"@A","name":"a","wait":5}`, "invalid_request: wait: ", "5"},
