@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"go.uber.org/fx"
 	"go.uber.org/fx/fxtest"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -355,3 +357,33 @@ func TestRunner(t *testing.T) {
 type runner func(ctx context.Context) error
 
 func (r runner) Run(ctx context.Context, _ *host.Host) error { return r(ctx) }
+
+// stubborn is a recipe that cannot be closed in order, as one whose etcd is away.
+type stubborn struct{ keeper }
+
+func (s stubborn) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegistrar) (recipe.Instance, error) {
+	i, err := s.keeper.Open(ctx, env, reg)
+	return unclosed{i}, err
+}
+
+type unclosed struct{ recipe.Instance }
+
+func (unclosed) Close(context.Context) error { return context.DeadlineExceeded }
+
+// What went wrong in a stop that was asked for is logged, and no failure of the
+// program that asked.
+func TestAStopThatWasAskedForIsNoFailure(t *testing.T) {
+	t.Parallel()
+	said := &lines{line: make(chan string, 16)}
+	h := start(t, onEtcd(), host.WithRecipe(stubborn{}), host.WithLogger(slog.New(slog.NewTextHandler(said, nil))))
+	if err := errors.Join(h.Stop(within(t)), h.Err()); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	for line := ""; !strings.Contains(line, `close recipe \"keeper\": context deadline exceeded`); {
+		select {
+		case line = <-said.line:
+		default:
+			t.Fatal("the log does not say what went wrong")
+		}
+	}
+}

@@ -199,7 +199,14 @@ func (h *Host) supervise() {
 	case err := <-h.parts.failed:
 		cause = err
 	}
-	h.finish(errors.Join(cause, h.shutDown()))
+	err := h.shutDown()
+	if cause == nil && err != nil {
+		// It has ended, as it was asked to: such as without an etcd that would have
+		// answered a recipe's last requests.
+		h.log.Warn("the host did not stop in order", "error", err)
+		err = nil
+	}
+	h.finish(errors.Join(cause, err))
 }
 
 func (h *Host) finish(err error) {
@@ -231,10 +238,13 @@ func (h *Host) shutDown() error {
 	for i := len(p.instances) - 1; i >= 0; i-- {
 		err = errors.Join(err, p.instances[i].close(closing))
 	}
-	if p.sessions != nil {
-		err = errors.Join(err, p.sessions.Stop(closing), p.status.Stop(closing))
-	}
 	done()
+	if p.sessions != nil {
+		// A time of their own: recipes that wait for an etcd that is gone use up theirs.
+		closing, done = context.WithTimeout(ctx, closeBudget)
+		err = errors.Join(err, p.sessions.Stop(closing), p.status.Stop(closing))
+		done()
+	}
 	if p.store != nil {
 		err = errors.Join(err, p.store.close(ctx))
 	}
