@@ -63,6 +63,8 @@ const abreast = 16
 // ttls returns how long leases live without a renewal. A lease of which etcd
 // says nothing is left out: it is a view for people.
 func (i *instance) ttls(ctx context.Context, leases map[int64]bool) map[int64]*durationpb.Duration {
+	ctx, cancel := context.WithTimeout(ctx, readBudget)
+	defer cancel()
 	ask := make(chan int64, len(leases))
 	for lease := range leases {
 		ask <- lease

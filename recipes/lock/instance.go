@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core"
@@ -113,4 +115,28 @@ func (i *instance) named(ctx context.Context, requested, name string) (state.Spa
 		return s, err
 	}
 	return s, invalid(keyspace.CheckName("name", name))
+}
+
+// readBudget bounds one question to etcd on behalf of people: its client waits for
+// a connection as long as it may. A leader's election takes about a second and a
+// half.
+const readBudget = 5 * time.Second
+
+// errSilent is the answer to a call whose question etcd left unanswered.
+var errSilent = recipe.Errorf(codes.Unavailable, recipe.ReasonNoQuorum, "etcd does not answer")
+
+// bounded asks etcd within the budget.
+func bounded[T any](ctx context.Context, ask func(ctx context.Context) (T, error)) (T, error) {
+	within, cancel := context.WithTimeout(ctx, readBudget)
+	defer cancel()
+	answer, err := ask(within)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		err = errSilent
+	}
+	return answer, err
+}
+
+// get is a read that is bounded.
+func get(ctx context.Context, c *clientv3.Client, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	return bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) { return c.Get(ctx, key, opts...) })
 }

@@ -106,7 +106,7 @@ func (l *lister) read(ctx context.Context, from, end string) error {
 // readRange reports whether the page is full.
 func (l *lister) readRange(ctx context.Context, r state.Range) (full bool, err error) {
 	for {
-		resp, err := l.c.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(l.rev))
+		resp, err := get(ctx, l.c, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(l.rev))
 		if err != nil {
 			return false, err
 		}

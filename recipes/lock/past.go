@@ -20,7 +20,9 @@ func (i *instance) History(ctx context.Context, req *lockv1.HistoryRequest) (*lo
 	if limit < 0 || limit > history.MaxKeep {
 		return nil, invalidf("limit", "%d is outside 0 to %d", limit, history.MaxKeep)
 	}
-	past, err := history.Read(ctx, i.env.Client, s, req.GetName())
+	past, err := bounded(ctx, func(ctx context.Context) (history.Past, error) {
+		return history.Read(ctx, i.env.Client, s, req.GetName())
+	})
 	if err != nil {
 		return nil, recipe.Status(err)
 	}

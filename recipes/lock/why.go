@@ -82,7 +82,7 @@ func (i *instance) around(ctx context.Context, s state.Space, name string) (*sta
 // load reads a range into names, at one revision: 0 stands for now.
 func (i *instance) load(ctx context.Context, names *state.Names, r state.Range, rev int64) (int64, error) {
 	for {
-		resp, err := i.env.Client.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
+		resp, err := get(ctx, i.env.Client, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
 		if err != nil {
 			return 0, err
 		}
