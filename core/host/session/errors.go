@@ -29,7 +29,22 @@ func readFailed(ctx context.Context, err error) error {
 	if err := refused(ctx, err); err != nil {
 		return err
 	}
-	return recipe.Errorf(codes.Unavailable, "no_quorum", "etcd does not answer: %v", err)
+	return noQuorum()
+}
+
+func noQuorum() error {
+	// Not in etcd's own words: they hold its addresses.
+	return recipe.Errorf(codes.Unavailable, "no_quorum", "etcd does not answer")
+}
+
+// repeatable is writeFailed for what may be asked for again without a look, since
+// nothing is owned by it: an opening and a renewal.
+func repeatable(ctx context.Context, err error) error {
+	err = writeFailed(ctx, err)
+	if recipe.Reason(err) == "outcome_unknown" {
+		return noQuorum()
+	}
+	return err
 }
 
 // writeFailed is the error of a call whose write may have been applied.
@@ -38,13 +53,13 @@ func writeFailed(ctx context.Context, err error) error {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return expired("the session has ended")
 	case errors.Is(err, rpctypes.ErrNoLeader), errors.Is(err, rpctypes.ErrStopped):
-		return recipe.Errorf(codes.Unavailable, "no_quorum", "etcd does not answer: %v", err)
+		return noQuorum()
 	}
 	if err := refused(ctx, err); err != nil {
 		return err
 	}
 	if errors.Is(commit.Classify(err), commit.ErrUnknown) {
-		return recipe.Errorf(codes.Unknown, "outcome_unknown", "etcd did not say whether it did it: %v", err)
+		return recipe.Errorf(codes.Unknown, "outcome_unknown", "etcd did not say whether it did it; call again")
 	}
 	return recipe.Errorf(codes.Internal, "internal", "etcd refuses it: %v", err)
 }

@@ -139,7 +139,7 @@ func (s *Service) open(ctx context.Context, st *state) error {
 	seconds := int64(st.ttl / time.Second)
 	lease, err := s.client.Grant(etcd, seconds)
 	if err != nil {
-		return writeFailed(ctx, err)
+		return repeatable(ctx, err)
 	}
 	if lease.TTL != seconds {
 		s.abandon(lease.ID)
@@ -154,7 +154,7 @@ func (s *Service) open(ctx context.Context, st *state) error {
 	put, err := s.client.Put(etcd, st.key(), string(value), clientv3.WithLease(lease.ID))
 	if err != nil {
 		s.abandon(lease.ID)
-		return writeFailed(ctx, err)
+		return repeatable(ctx, err)
 	}
 	st.created, st.rev = put.Header.Revision, put.Header.Revision
 	s.view.learn(st, st.rev)

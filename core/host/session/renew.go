@@ -54,5 +54,5 @@ func renewFailed(ctx context.Context, err error) error {
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return expired("the session has ended: nothing renewed it in time, or it was closed")
 	}
-	return writeFailed(ctx, err)
+	return repeatable(ctx, err)
 }
