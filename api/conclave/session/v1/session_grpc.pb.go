@@ -49,11 +49,11 @@ const (
 type SessionServiceClient interface {
 	// Open grants a session with a lease of its own in etcd.
 	//
-	// It is not idempotent: after an error whose outcome is not known, a session
-	// may exist, owns nothing, and ends by itself after its TTL.
+	// It is not idempotent: after no_quorum, and after an error of the way to the
+	// host, a session may exist, owns nothing, and ends by itself after its TTL.
 	//
 	// Reasons: invalid_ttl, invalid_owner, invalid_namespace, limit_sessions,
-	// no_space, no_quorum, outcome_unknown.
+	// no_space, no_quorum.
 	Open(ctx context.Context, in *OpenRequest, opts ...grpc.CallOption) (*OpenResponse, error)
 	// KeepAlive renews one session for as long as the stream is open. The caller
 	// sends a request at the pace that Open named, and gets one response to each,
@@ -86,7 +86,7 @@ type SessionServiceClient interface {
 	// conflict.
 	//
 	// Reasons: session_expired, invalid_session_id, invalid_namespace, conflict,
-	// not_permitted, no_quorum, outcome_unknown.
+	// not_permitted, no_quorum.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// Close ends a session and frees at once all that it owns. Closing a session
 	// that has ended, or was never opened, succeeds and does nothing.
@@ -175,11 +175,11 @@ func (c *sessionServiceClient) List(ctx context.Context, in *ListRequest, opts .
 type SessionServiceServer interface {
 	// Open grants a session with a lease of its own in etcd.
 	//
-	// It is not idempotent: after an error whose outcome is not known, a session
-	// may exist, owns nothing, and ends by itself after its TTL.
+	// It is not idempotent: after no_quorum, and after an error of the way to the
+	// host, a session may exist, owns nothing, and ends by itself after its TTL.
 	//
 	// Reasons: invalid_ttl, invalid_owner, invalid_namespace, limit_sessions,
-	// no_space, no_quorum, outcome_unknown.
+	// no_space, no_quorum.
 	Open(context.Context, *OpenRequest) (*OpenResponse, error)
 	// KeepAlive renews one session for as long as the stream is open. The caller
 	// sends a request at the pace that Open named, and gets one response to each,
@@ -212,7 +212,7 @@ type SessionServiceServer interface {
 	// conflict.
 	//
 	// Reasons: session_expired, invalid_session_id, invalid_namespace, conflict,
-	// not_permitted, no_quorum, outcome_unknown.
+	// not_permitted, no_quorum.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// Close ends a session and frees at once all that it owns. Closing a session
 	// that has ended, or was never opened, succeeds and does nothing.
