@@ -9,6 +9,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/core"
 )
 
 // givenPart begins the keys of values that owners gave after they began. It lies
@@ -39,11 +41,11 @@ func checkValue(value string) error {
 }
 
 // Give replaces the value that the owner began with, in a transaction that
-// carries IsOwner. It returns what Commit does, and an error for a value outside
-// its limits. The end of the ownership takes the value back.
+// carries IsOwner. It returns what Commit does, and core.ErrInvalid for a value
+// outside its limits. The end of the ownership takes the value back.
 func (o *Owned) Give(ctx context.Context, value string) error {
 	if err := checkValue(value); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", core.ErrInvalid, err)
 	}
 	if !o.mayHaveGiven() {
 		return o.lostNow()

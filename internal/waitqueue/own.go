@@ -21,6 +21,7 @@ type belongings struct {
 	home    int64
 	grant   *mvccpb.KeyValue   // exclusive, shared or permits
 	limit   int                // of the name; 0: none
+	grants  []*mvccpb.KeyValue // of permits several
 	tickets []*mvccpb.KeyValue // in the acquisition's bucket and the usual one
 	voids   map[string]*mvccpb.KeyValue
 }
@@ -99,7 +100,7 @@ func (o *belongings) add(q *Queue, k keys, kv *mvccpb.KeyValue) {
 	case strings.HasPrefix(rest, linePart):
 		o.tickets = append(o.tickets, kv)
 	case rest == grantPart || strings.HasPrefix(rest, readPart) || strings.HasPrefix(rest, holdPart):
-		o.grant = kv
+		o.grant, o.grants = kv, append(o.grants, kv)
 	}
 }
 

@@ -30,6 +30,9 @@ type Owned struct {
 	mu    sync.Mutex // held while the ownership is let go
 	ended bool
 	err   error // of the release
+
+	attach   sync.Once
+	attached any // the library's
 }
 
 // OwnedFrom returns the ownership whose context ctx derives from, or nil.

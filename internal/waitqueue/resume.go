@@ -99,6 +99,11 @@ func (q *Queue) Resume(ctx context.Context, named string, token int64, lost func
 		return nil, err
 	}
 	own := q.belongings(k, resp.Responses)
+	for _, kv := range own.grants {
+		if kv.ModRevision == token>>tokenShift {
+			own.grant = kv
+		}
+	}
 	if own.grant == nil {
 		if q.e.LeaseGone(ctx) {
 			return nil, q.ended()

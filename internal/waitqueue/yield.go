@@ -20,5 +20,9 @@ func loss(cause error) error {
 	return cause
 }
 
-// Recipe returns the recipe whose name is owned.
-func (o *Owned) Recipe() string { return o.q.recipe }
+// Attached returns what the library keeps with the ownership, made by the first
+// who asks.
+func (o *Owned) Attached(first func() any) any {
+	o.attach.Do(func() { o.attached = first() })
+	return o.attached
+}

@@ -1,0 +1,155 @@
+package election
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/waitqueue"
+)
+
+// An Election is a name for which candidates stand. It is immutable and safe for
+// concurrent use: what a campaign returns has the state.
+type Election struct {
+	s    *core.Session
+	q    *waitqueue.Queue
+	name string
+	o    options
+}
+
+// New returns the election of a name. It does no I/O; a name or option outside
+// its limits makes every call return core.ErrInvalid.
+func New(s *core.Session, name string, opts ...Option) *Election {
+	e := &Election{s: s, q: waitqueue.For(s, recipe), name: name, o: options{seats: 1}}
+	e.o.request = waitqueue.Request{Names: []string{name}, Grace: defaultGrace, Apart: true, Lost: ending(name)}
+	for _, opt := range opts {
+		opt(&e.o)
+	}
+	return e
+}
+
+// request is what a candidate with a value asks for.
+func (e *Election) request(value string) *waitqueue.Request {
+	r := e.o.request
+	r.Value, r.Mode = value, waitqueue.Exclusive
+	if e.shared() {
+		r.Mode, r.Permits, r.Limit = waitqueue.Permits, 1, e.o.seats
+	}
+	return &r
+}
+
+func (e *Election) shared() bool { return e.o.seats > 1 }
+
+// Campaign stands for election and waits until it is won, in turn with all
+// others. The value, at most 4,096 bytes of UTF-8, is what others see of the
+// leader; it appears together with the term. Two campaigns of one session are two
+// candidates.
+//
+// It returns an error that is ctx.Err() when ctx ends first: the place in line is
+// then given up, at once or within a second if etcd is slow. Other errors are
+// core.ErrSessionExpired and core.ErrSessionClosed, core.ErrKeyDeleted if an
+// operator removed the place in line, core.ErrInvalid, [ErrUnhealthy],
+// [ErrSeatsMismatch], or etcd's refusal. The ctx bounds only the waiting.
+func (e *Election) Campaign(ctx context.Context, value string) (*Term, error) {
+	return e.campaign(ctx, value, e.o.request.Grace)
+}
+
+// campaign also says how long a term that failed its check may go unresigned; a
+// negative time stands for ever.
+func (e *Election) campaign(ctx context.Context, value string, grace time.Duration) (*Term, error) {
+	if err := e.o.validate(); err != nil {
+		return nil, named(e.name, err)
+	}
+	if err := e.checkHealth(ctx); err != nil {
+		return nil, named(e.name, err)
+	}
+	began := time.Now()
+	o, err := e.q.Acquire(ctx, e.request(value))
+	if err != nil {
+		return nil, named(e.name, err)
+	}
+	if e.o.check != nil && time.Since(began) > e.o.every { // it may have changed in line
+		if err := e.checkHealth(ctx); err != nil {
+			_ = o.Release()
+			return nil, named(e.name, err)
+		}
+	}
+	return e.term(o, grace), nil
+}
+
+// Resume returns the term that the session leads in, whatever process of the
+// session won it, after one read of etcd: so a process that restarts within the
+// TTL goes on with its term. Before it ends it calls core.Session.Orphan and
+// remembers lease and token; after the start it opens a session by
+// core.WithLease. A token that is not 0 must be that of the term.
+//
+// It returns [ErrLost] if the session does not lead, and an error that is
+// [ErrStaleToken] as well if it does in another term; nothing was written.
+func (e *Election) Resume(ctx context.Context, token core.Token) (*Term, error) {
+	if err := e.o.validate(); err != nil {
+		return nil, named(e.name, err)
+	}
+	o, err := e.q.Resume(ctx, e.name, int64(token), ending(e.name))
+	if err != nil {
+		return nil, named(e.name, err)
+	}
+	o.MayHaveGiven()
+	return e.term(o, e.o.request.Grace), nil
+}
+
+// Leader returns who leads, or [ErrNoLeader], by one linearizable read.
+func (e *Election) Leader(ctx context.Context) (Leader, error) {
+	all, err := e.Leaders(ctx)
+	switch {
+	case err != nil:
+		return Leader{}, err
+	case len(all) == 0:
+		return Leader{}, named(e.name, ErrNoLeader)
+	}
+	return all[0], nil
+}
+
+// Leaders returns all who lead, those who have led longest first: at most one,
+// unless the election has several seats. It is one linearizable read.
+func (e *Election) Leaders(ctx context.Context) ([]Leader, error) {
+	if err := e.o.validate(); err != nil {
+		return nil, named(e.name, err)
+	}
+	standing, revision, err := e.q.Standing(ctx, e.name, e.shared())
+	if err != nil {
+		return nil, named(e.name, err)
+	}
+	return leadersOf(standing, revision), nil
+}
+
+// Contenders returns who leads and who stands for election, the leader first and
+// then in the order in which they would win. It is one linearizable read.
+func (e *Election) Contenders(ctx context.Context) ([]Contender, error) {
+	cs, err := e.q.Contenders(ctx, []string{e.name})
+	if err != nil {
+		return nil, named(e.name, err)
+	}
+	return contendersOf(cs), nil
+}
+
+// Transfer makes the leader step down in favour of a contender, named by its
+// [Contender.ID] or by its owner (of several, the first in line), and returns
+// when that one leads. The leader's context ends with [ErrTransferred]; when it
+// resigns, at the latest after its grace, the contender leads next, whatever its
+// place and priority. If the contender is gone by then, the line goes on as
+// usual. To name the leader does nothing.
+//
+// It returns [ErrNoLeader] and [ErrNoContender] with nothing written,
+// [ErrNotTransferred] if another one leads next, core.ErrUnknownOutcome if it
+// could not wait for the end, and core.ErrInvalid for an election with several
+// seats.
+func (e *Election) Transfer(ctx context.Context, to string) error {
+	if err := e.o.validate(); err != nil {
+		return named(e.name, err)
+	}
+	if e.shared() {
+		return named(e.name, fmt.Errorf("%w: seats: a transfer is for one seat, not for %d", core.ErrInvalid, e.o.seats))
+	}
+	return named(e.name, e.q.Transfer(ctx, e.name, to))
+}
