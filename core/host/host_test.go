@@ -269,6 +269,12 @@ func TestWithoutQuorumItLivesAndStops(t *testing.T) {
 	if got := get(t, c, h.API()+"/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.Message, "starting") {
 		t.Errorf("readyz: %+v", got)
 	}
+	if got := post(t, c, h.API(), "lock.v1.LockService/TryAcquire", `{}`); got.status != http.StatusServiceUnavailable || !strings.HasPrefix(got.Message, "recipe_restarting: ") {
+		t.Errorf("a call: %+v", got)
+	}
+	if _, err := lockv1.NewLockServiceClient(native(t, h)).TryAcquire(within(t), &lockv1.TryAcquireRequest{}); recipe.Reason(err) != "recipe_restarting" {
+		t.Errorf("a native call: %v", err)
+	}
 	begun := time.Now()
 	cancel()
 	if err := <-ended; err != nil {

@@ -39,7 +39,7 @@ func (h *Host) web() (http.Handler, error) {
 		return nil, err
 	}
 	e, err := edge.New(edge.Options{Handler: h.parts.router.Handle, Codec: router.Codec(), Next: mux,
-		MaxRequest: h.cfg.Limits.RequestBytes, Log: h.log})
+		Serving: h.parts.ready.Load, MaxRequest: h.cfg.Limits.RequestBytes, Log: h.log})
 	if err != nil {
 		return nil, err
 	}

@@ -62,9 +62,18 @@ func (r *Router) unknownRoute() *route {
 	rt := &route{}
 	rt.enter = r.outside(rt, func(c *call) error {
 		full, _ := grpc.MethodFromServerStream(c.ServerStream)
-		return unimplemented(full)
+		return r.nobody(full)
 	})
 	return rt
+}
+
+// nobody is the answer to calls of what nobody serves. While the host does not
+// serve as a whole, somebody may soon.
+func (r *Router) nobody(full string) error {
+	if t := r.table.Load(); !t.serving {
+		return restarting("the host is starting, or stopping; try again")
+	}
+	return unimplemented(full)
 }
 
 func unimplemented(full string) error {

@@ -64,6 +64,9 @@ type Options struct {
 	// Next gets requests for paths that are no method's. Nil: they are answered
 	// with 404.
 	Next http.Handler
+	// Serving tells whether services that are not there may be soon: their calls
+	// are then answered with 503. Nil: they will not.
+	Serving func() bool
 	// MaxRequest bounds one request message in bytes, as sent and decompressed.
 	// Zero: DefaultMaxRequest.
 	MaxRequest int
@@ -224,6 +227,10 @@ func (e *Edge) serveOther(w http.ResponseWriter, r *http.Request, name, rest str
 func (e *Edge) serveUnknown(w http.ResponseWriter, r *http.Request, reason, text string) {
 	if t := mediaType(r.Header); isGRPC(t) && r.Method == http.MethodPost && r.ProtoMajor >= 2 {
 		e.serveGRPC(w, r, &method{clientStream: true, serverStream: true})
+		return
+	}
+	if e.options.Serving != nil && !e.options.Serving() {
+		notYet().refuse(w, r)
 		return
 	}
 	unimplemented(reason, text).refuse(w, r)

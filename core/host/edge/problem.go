@@ -163,6 +163,10 @@ func tooLong(limit int) *problem {
 		text: fmt.Sprintf("the request is longer than %d bytes", limit)}
 }
 
+func notYet() *problem {
+	return &problem{status: http.StatusServiceUnavailable, code: codes.Unavailable, reason: "recipe_restarting", text: "the host is starting, or stopping; try again"}
+}
+
 func tooSlow() *problem {
 	return &problem{status: http.StatusRequestTimeout, code: codes.DeadlineExceeded, reason: "request_timeout", text: "the request did not arrive in time"}
 }
