@@ -92,7 +92,7 @@ func (a *app) call(ctx context.Context, path string, input []byte) error {
 	}
 	types := dynamicpb.NewTypes(s.Files)
 	req := dynamicpb.NewMessage(m.Input())
-	if err := readRequest(input, req, types); err != nil {
+	if err := readRequest(input, string(m.Parent().FullName()), req, types); err != nil {
 		return err
 	}
 	calling := &calling{a: a, m: m, types: types, path: fmt.Sprintf("/%s/%s", s.FullName(), m.Name())}
@@ -202,14 +202,14 @@ var unknownField = regexp.MustCompile(`unknown field "([^"]+)"`)
 
 // readRequest parses the request. What it says names the message, the field and,
 // for a field that is not known, one that is.
-func readRequest(input []byte, req *dynamicpb.Message, types *dynamicpb.Types) error {
+func readRequest(input []byte, service string, req *dynamicpb.Message, types *dynamicpb.Types) error {
 	err := protojson.UnmarshalOptions{Resolver: types}.Unmarshal(input, req)
 	if err == nil {
 		return nil
 	}
 	d := req.Descriptor()
 	text := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto:"))
-	hint := "see its fields with: conclave recipe describe " + string(d.ParentFile().Package())
+	hint := "see its fields with: conclave recipe describe " + service
 	if name := unknownField.FindStringSubmatch(text); name != nil {
 		var known []string
 		for i := range d.Fields().Len() {

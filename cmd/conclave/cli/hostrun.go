@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os/signal"
 	"strings"
 	"time"
@@ -97,6 +98,10 @@ func hostError(err error, addresses, freeAddresses string) error {
 		e.Hint = "stop it, or use free ports: " + freeAddresses
 	case errors.Is(err, embedded.ErrPortInUse):
 		e.Reason = "address_in_use"
+		// etcd's own listener knows which of its addresses it was.
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+			addresses = op.Addr.String()
+		}
 		e.Message = addresses + " is in use: another process listens there, perhaps another conclave"
 		e.Hint = "stop it, or use free ports: " + freeAddresses
 	case errors.Is(err, embedded.ErrCorrupt):
