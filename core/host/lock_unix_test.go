@@ -233,3 +233,40 @@ func TestStoppedHostKeepsPlacesInLine(t *testing.T) {
 		t.Errorf("close: %+v", got)
 	}
 }
+
+// A host that is full of callers who wait still lets the release through that
+// they wait for.
+func TestReleaseGetsThroughAHostFullOfWaiters(t *testing.T) {
+	t.Parallel()
+	cfg := onEtcd()
+	cfg.Limits.Calls = 2
+	h := start(t, cfg, host.WithRecipe(lock.Recipe{}))
+	owner := newCaller(t, h.API())
+	held := owner.call(h.API(), "Acquire", `"name":"crowded"`)
+	s, err := core.NewSession(within(t), etcd.Client(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	answers := make(chan answer, 2)
+	for range 2 {
+		c := newCaller(t, h.API())
+		go func() {
+			a := c.call(h.API(), "Acquire", `"name":"crowded"`)
+			c.call(h.API(), "Release", fmt.Sprintf(`"name":"crowded","token":%q`, a.Token))
+			answers <- a
+		}()
+	}
+	waiters(t, liblock.NewMutex(s, "crowded"), 2)
+	if got := newCaller(t, h.API()).call(h.API(), "Acquire", `"name":"another"`); !strings.HasPrefix(got.Message, "limit_calls: ") {
+		t.Errorf("one too many: %+v", got)
+	}
+	if got := owner.call(h.API(), "Release", fmt.Sprintf(`"name":"crowded","token":%q`, held.Token)); got.status != http.StatusOK {
+		t.Errorf("the release: %+v", got)
+	}
+	for range 2 {
+		if got := <-answers; got.status != http.StatusOK {
+			t.Errorf("who waited: %+v", got)
+		}
+	}
+}

@@ -21,8 +21,8 @@ type Limits struct {
 	Calls int
 	// Reads are unary calls in flight without side effects. Default 5,000.
 	Reads int
-	// Writes are other unary calls in flight; those that wait for a lock are
-	// most of them. Default 30,000.
+	// Writes are other unary calls in flight, and all that wait for others, such
+	// as for a lock: those are most of them. Default 30,000.
 	Writes int
 	// Settling are unary calls in flight that their method declares to be
 	// idempotent: releases, renewals. They have a limit of their own alone,
@@ -55,7 +55,7 @@ func (c class) String() string {
 	return [classes]string{"reads", "writes", "settling calls", "streams", "probes"}[c]
 }
 
-func classOf(md protoreflect.MethodDescriptor, own bool) class {
+func classOf(md protoreflect.MethodDescriptor, own, waits bool) class {
 	switch level := idempotency(md); {
 	case own:
 		return probes
@@ -63,7 +63,7 @@ func classOf(md protoreflect.MethodDescriptor, own bool) class {
 		return streams
 	case level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS:
 		return reads
-	case level == descriptorpb.MethodOptions_IDEMPOTENT:
+	case level == descriptorpb.MethodOptions_IDEMPOTENT && !waits:
 		return settling
 	default:
 		return writes

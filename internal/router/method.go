@@ -65,7 +65,7 @@ func newMethod(owner string, md protoreflect.MethodDescriptor, own bool) (*Metho
 	if own {
 		m.Permission = recipev1.Permission_PERMISSION_PUBLIC
 	}
-	m.class = classOf(md, own)
+	m.class = classOf(md, own, options.GetWaits())
 	if options.GetSessionField() == "" {
 		return m, nil
 	}

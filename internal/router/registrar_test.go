@@ -241,7 +241,7 @@ func TestWithdraw(t *testing.T) {
 	exchangeOne(t, chat)
 	g.Withdraw()
 	_, err := f.call(t, "Do", "")
-	want(t, err, codes.Unimplemented, "not_implemented")
+	want(t, err, codes.Unimplemented, "unknown_method")
 	exchangeOne(t, chat) // goes on
 	g.Cancel()
 	want(t, (<-slow).err, codes.Unavailable, "recipe_restarting")
@@ -294,6 +294,6 @@ func TestSuspendedForTooLong(t *testing.T) {
 		want(t, err, codes.Unavailable, "recipe_restarting")
 		g.Withdraw()
 		_, err = f.call(t, "Do", "")
-		want(t, err, codes.Unimplemented, "not_implemented")
+		want(t, err, codes.Unimplemented, "unknown_method")
 	}
 }

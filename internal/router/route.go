@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -76,8 +77,10 @@ func (r *Router) nobody(full string) error {
 	return unimplemented(full)
 }
 
+// unimplemented says what is missing in the words of the HTTP side.
 func unimplemented(full string) error {
-	return reason.Errorf(codes.Unimplemented, "not_implemented", "nobody serves %s", full)
+	service, method, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
+	return reason.Errorf(codes.Unimplemented, "unknown_method", "nobody serves %s of %s", method, service)
 }
 
 // choose finds who serves the call now. It waits for a service that restarts,

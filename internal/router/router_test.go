@@ -262,7 +262,7 @@ func TestUnknown(t *testing.T) {
 		want(t, err, codes.Unimplemented, "")
 	}
 	_, err := f.invoke(t.Context(), "/nobody.Service/Do", newMessage(md, ""))
-	want(t, err, codes.Unimplemented, "not_implemented")
+	want(t, err, codes.Unimplemented, "unknown_method")
 }
 
 func TestBadMessages(t *testing.T) {

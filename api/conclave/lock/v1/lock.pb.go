@@ -2299,11 +2299,11 @@ const file_conclave_lock_v1_lock_proto_rawDesc = "" +
 	"\vhistory_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"historyAge\x12\x1f\n" +
 	"\vhistory_off\x18\x03 \x01(\bR\n" +
-	"historyOff2\xb8\b\n" +
-	"\vLockService\x12\x8b\x01\n" +
-	"\aAcquire\x12 .conclave.lock.v1.AcquireRequest\x1a!.conclave.lock.v1.AcquireResponse\";\x9a\xc5\x194\n" +
+	"historyOff2\xba\b\n" +
+	"\vLockService\x12\x8d\x01\n" +
+	"\aAcquire\x12 .conclave.lock.v1.AcquireRequest\x1a!.conclave.lock.v1.AcquireResponse\"=\x9a\xc5\x196\n" +
 	"$Wait until the session owns the name\x10\x02\x1a\n" +
-	"session_id\x90\x02\x02\x12\x92\x01\n" +
+	"session_id(\x01\x90\x02\x02\x12\x92\x01\n" +
 	"\n" +
 	"TryAcquire\x12#.conclave.lock.v1.TryAcquireRequest\x1a$.conclave.lock.v1.TryAcquireResponse\"9\x9a\xc5\x192\n" +
 	"\"Own the name at once or not at all\x10\x02\x1a\n" +

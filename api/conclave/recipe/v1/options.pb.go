@@ -102,8 +102,12 @@ type Method struct {
 	SessionField string `protobuf:"bytes,3,opt,name=session_field,json=sessionField,proto3" json:"session_field,omitempty"`
 	// The session field may be empty.
 	SessionOptional bool `protobuf:"varint,4,opt,name=session_optional,json=sessionOptional,proto3" json:"session_optional,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// A call may wait for others, for as long as its caller likes: for a lock, for
+	// a message. A host counts such calls apart from those that they wait for, so
+	// that a host which is full of waiters still lets releases through.
+	Waits         bool `protobuf:"varint,5,opt,name=waits,proto3" json:"waits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Method) Reset() {
@@ -164,6 +168,13 @@ func (x *Method) GetSessionOptional() bool {
 	return false
 }
 
+func (x *Method) GetWaits() bool {
+	if x != nil {
+		return x.Waits
+	}
+	return false
+}
+
 var file_conclave_recipe_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -187,14 +198,15 @@ var File_conclave_recipe_v1_options_proto protoreflect.FileDescriptor
 
 const file_conclave_recipe_v1_options_proto_rawDesc = "" +
 	"\n" +
-	" conclave/recipe/v1/options.proto\x12\x12conclave.recipe.v1\x1a google/protobuf/descriptor.proto\"\xb2\x01\n" +
+	" conclave/recipe/v1/options.proto\x12\x12conclave.recipe.v1\x1a google/protobuf/descriptor.proto\"\xc8\x01\n" +
 	"\x06Method\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12>\n" +
 	"\n" +
 	"permission\x18\x02 \x01(\x0e2\x1e.conclave.recipe.v1.PermissionR\n" +
 	"permission\x12#\n" +
 	"\rsession_field\x18\x03 \x01(\tR\fsessionField\x12)\n" +
-	"\x10session_optional\x18\x04 \x01(\bR\x0fsessionOptional*\x80\x01\n" +
+	"\x10session_optional\x18\x04 \x01(\bR\x0fsessionOptional\x12\x14\n" +
+	"\x05waits\x18\x05 \x01(\bR\x05waits*\x80\x01\n" +
 	"\n" +
 	"Permission\x12\x1a\n" +
 	"\x16PERMISSION_UNSPECIFIED\x10\x00\x12\x13\n" +
