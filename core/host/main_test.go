@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,7 +27,13 @@ import (
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() != "" {
+		os.Exit(m.Run()) // etcd's own lock service leaves goroutines behind
+	}
+	coretest.Main(m, &etcd, coretest.WithChildren(children()))
+}
 
 // patience is for what happens soon; only a failure waits for it.
 const patience = 30 * time.Second
