@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -34,8 +35,17 @@ func (a *app) will(t target, s session) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := json.Marshal(will{API: t.api, Endpoints: t.endpoints, Namespace: a.namespace(t), Session: s.ID(),
-		CACert: with.cacert, Cert: with.cert, Key: with.key, Token: with.token})
+	w := will{API: t.api, Endpoints: t.endpoints, Namespace: a.namespace(t), Session: s.ID(),
+		CACert: with.cacert, Cert: with.cert, Key: with.key, Token: with.token}
+	for _, file := range []*string{&w.CACert, &w.Cert, &w.Key} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil { // the guard runs in the root directory
+			return "", err
+		}
+	}
+	b, err := json.Marshal(w)
 	return string(b), err
 }
 
