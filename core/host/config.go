@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -271,10 +272,8 @@ func (c Config) checkRecipes() error {
 }
 
 func oneOf(field, value string, choices ...string) error {
-	for _, c := range choices {
-		if value == c {
-			return nil
-		}
+	if slices.Contains(choices, value) {
+		return nil
 	}
 	return configError(field, "%q is not one of %s", value, strings.Join(choices[1:], ", "))
 }

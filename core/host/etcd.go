@@ -42,7 +42,6 @@ type store struct {
 	backend   scope.Backend    // what recipes reach through theirs
 	endpoints []string
 	member    *embedded.Member // nil for an external etcd
-	done      chan struct{}    // closed when an embedded member has ended
 }
 
 func openStore(ctx context.Context, cfg Config, log *slog.Logger, onFatal func(string)) (*store, error) {

@@ -49,7 +49,10 @@ func New(cfg Config, opts ...Option) (*Host, error) {
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
-	return h, h.choose()
+	if err := h.choose(); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 // choose puts the recipes that are on in the order of their names.

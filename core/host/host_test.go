@@ -211,7 +211,7 @@ func TestConflictsAreNamed(t *testing.T) {
 	if err := startError(t, config(t), host.WithRecipe(keeper{open: func() error { panic("no") }})); err == nil || !strings.Contains(err.Error(), `recipe "keeper": panic: no`) {
 		t.Errorf("a recipe that panics: %v", err)
 	}
-	if _, err := host.New(config(t), host.WithRecipe(keeper{}), host.WithRecipe(keeper{})); err == nil || !strings.Contains(err.Error(), `"keeper" is given twice`) {
+	if _, err := host.New(config(t), host.WithRecipe(keeper{}), host.WithRecipe(keeper{open: func() error { return nil }})); err == nil || !strings.Contains(err.Error(), `"keeper" is given twice`) {
 		t.Errorf("twice: %v", err)
 	}
 	unknown := config(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -235,8 +236,8 @@ func (h *Host) shutDown() error {
 		done()
 	}
 	closing, done := context.WithTimeout(ctx, closeBudget)
-	for i := len(p.instances) - 1; i >= 0; i-- {
-		err = errors.Join(err, p.instances[i].close(closing))
+	for _, i := range slices.Backward(p.instances) {
+		err = errors.Join(err, i.close(closing))
 	}
 	done()
 	if p.sessions != nil {

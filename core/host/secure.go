@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,12 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // socketName is the administrator's socket in the data directory.
 const socketName = "conclave.sock"
+
+// adminLook bounds the look whether somebody answers on the socket.
+const adminLook = 200 * time.Millisecond
 
 // maxSocketPath is what fits into a socket's address on every system.
 const maxSocketPath = 103
@@ -69,7 +74,7 @@ func listenAdmin(dir string) (net.Listener, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	// On an external etcd nothing else claims the directory.
-	if c, err := net.Dial("unix", path); err == nil {
+	if c, err := (&net.Dialer{Timeout: adminLook}).DialContext(context.Background(), "unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("socket %s: another host answers there", path), c.Close())
 	}
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {

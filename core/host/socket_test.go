@@ -12,7 +12,7 @@ import (
 // is the first one's until it stops, and a dead one's is replaced.
 func TestTheAdministratorsSocketOnAnExternalEtcd(t *testing.T) {
 	t.Parallel()
-	top, err := os.MkdirTemp("", "conclave") // t.TempDir's path can be too long for a socket
+	top, err := os.MkdirTemp("", "conclave") //nolint:usetesting // t.TempDir's path can be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
