@@ -128,13 +128,13 @@ func (q *Queue) settle(ctx context.Context, t commit.Txn) (commit.Result, error)
 }
 
 // arriving makes t a request that may be applied only while the session's home
-// is here. Its else branch also reads what the lease owns and waits for.
-func (a *acquisition) arriving(t commit.Txn) commit.Txn {
+// is here. Unless t is brief, its else branch also reads what the lease owns and
+// waits for.
+func (a *acquisition) arriving(t commit.Txn, brief bool) commit.Txn {
 	h := a.q.home
-	if h == nil && !a.req.OnePerLease {
-		return t
+	if (h != nil || a.req.OnePerLease) && !brief {
+		t.Else = append(t.Else, a.readOwn()...)
 	}
-	t.Else = append(t.Else, a.readOwn()...)
 	if h == nil {
 		return t
 	}

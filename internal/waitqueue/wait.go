@@ -152,11 +152,8 @@ func (a *acquisition) tryOnce(ctx context.Context, only bool) (*tenure, error) {
 			return nil, err
 		}
 		tell := only || a.req.Mode == Permits
-		txn, brief := a.tryTxn(tell), n == 0 && !a.fullTry && a.triesBriefly()
-		if brief {
-			txn.Else = nil
-		}
-		r, err := a.q.e.Do(ctx, txn)
+		brief := n == 0 && !a.fullTry && a.triesBriefly()
+		r, err := a.q.e.Do(ctx, a.tryTxn(tell, brief))
 		if err != nil {
 			a.failed(err)
 			return nil, err
