@@ -98,7 +98,10 @@ func Namespace(ctx context.Context, requested string) (string, error) {
 	if err := keyspace.CheckNamespace("namespace", requested); err != nil {
 		return "", invalid(err)
 	}
-	if c, ok := CallerFrom(ctx); ok && c.Namespace != requested {
+	if first(ctx, MetaNamespace) == requested { // as a rule: no need to read the rest
+		return requested, nil
+	}
+	if c, ok := CallerFrom(ctx); ok {
 		return "", Errorf(codes.InvalidArgument, "invalid_namespace", "namespace: is %q, and the session's is %q", requested, c.Namespace)
 	}
 	return requested, nil

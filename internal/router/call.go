@@ -26,8 +26,9 @@ type call struct {
 
 	server   server
 	identity string
-	peeked   *frame // the first message, if the chain has read it
-	pump     *pump  // nil unless the caller may send more than one message
+	md       metadata.MD // in ctx, as the chain left it
+	peeked   *frame      // the first message, if the chain has read it
+	pump     *pump       // nil unless the caller may send more than one message
 }
 
 // Context implements grpc.ServerStream.

@@ -68,8 +68,11 @@ func hiddenOutbound(k string) bool {
 		strings.HasPrefix(k, "grpc-") && k != "grpc-trace-bin" && k != "grpc-tags-bin"
 }
 
-// setMetadata makes md what the service finds as the caller's metadata.
-func (c *call) setMetadata(md metadata.MD) { c.ctx = metadata.NewIncomingContext(c.ctx, md) }
+// setMetadata makes md what the service finds as the caller's metadata. Nobody
+// changes it afterwards.
+func (c *call) setMetadata(md metadata.MD) {
+	c.md, c.ctx = md, metadata.NewIncomingContext(c.ctx, md)
+}
 
 // transport returns the call's context with a transport stream that lets through
 // only what the caller may see: unary services write their headers there.

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -25,6 +26,7 @@ type Resolver interface {
 	// conclave-lease and the others, conclave-namespace among them. namespace
 	// is what the request says, empty if it says nothing. ctx is the call's; its
 	// incoming metadata name the caller as conclave-identity, if he is known.
+	// The router hands them on as they are: they do not change any more.
 	// The error is the answer to the call.
 	Resolve(ctx context.Context, sessionID, namespace string) (metadata.MD, error)
 }
@@ -99,7 +101,12 @@ func orDefaultNamespace(s string) string {
 // addSession adds the session's pairs to the metadata. Who calls is what
 // authorisation found out, whoever opened the session.
 func (c *call) addSession(session metadata.MD) {
-	md, _ := metadata.FromIncomingContext(c.ctx) // a copy
+	if len(c.md) == 0 { // as a rule: then nobody is known to call, and no map is needed
+		c.setMetadata(session)
+		return
+	}
+	md := make(metadata.MD, len(c.md)+len(session))
+	maps.Copy(md, c.md)
 	for k, v := range session {
 		if k != metaIdentity || c.identity == "" {
 			md[k] = v
