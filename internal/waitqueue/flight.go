@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/engine"
 )
 
 // A flight acquires a name for all calls of one session that want it in the same
@@ -79,11 +80,14 @@ func (f *flight) like(r *Request) bool {
 
 // wait returns what the flight came to, or that ctx ended first.
 func (f *flight) wait(ctx context.Context) (*Owned, error) {
+	caller, session := engine.Ends(ctx)
 	select {
 	case <-f.done:
 		return f.owned, f.err
-	case <-ctx.Done():
+	case <-caller:
+	case <-session:
 	}
+	_ = ctx.Err() // a joint context finds out here why it ended
 	f.n.mu.Lock()
 	decided := f.decided
 	if !decided {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -38,12 +37,8 @@ type queueKey struct{ recipe string }
 // the recipe's name.
 func For(s *core.Session, recipe string) *Queue {
 	return s.Engine().Shared(queueKey{recipe}, func() any {
-		host, err := os.Hostname()
-		if err != nil {
-			host = "unknown"
-		}
 		q := &Queue{s: s, e: s.Engine(), recipe: recipe, names: make(map[string]*name),
-			record:  Record{V: recordVersion, Owner: s.Owner(), Host: host, PID: os.Getpid()},
+			record:  recordFor(s),
 			streams: s.Engine().Streams(), home: newHome(s.Engine(), s.Namespace(), recipe)}
 		q.common = q.record.common()
 		context.AfterFunc(q.e.Session(), q.owners.end)
@@ -81,7 +76,6 @@ func (q *Queue) use(named string) *name {
 	n.users++
 	if n.dropped != nil {
 		n.dropped.Stop()
-		n.dropped = nil
 	}
 	return n
 }
@@ -90,19 +84,24 @@ func (q *Queue) drop(n *name) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n.users--
-	if n.users > 0 {
-		return
+	switch {
+	case n.users > 0:
+	case n.dropped == nil:
+		n.dropped = time.AfterFunc(linger, func() { q.close(n) })
+	default:
+		n.dropped.Reset(linger)
 	}
-	var t *time.Timer
-	t = time.AfterFunc(linger, func() {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		if n.dropped == t {
-			delete(q.names, n.name)
-			n.close()
-		}
-	})
-	n.dropped = t
+}
+
+// close ends what a name keeps after its use, unless it is in use again or was
+// closed: a timer that was stopped may have fired before.
+func (q *Queue) close(n *name) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n.users == 0 && q.names[n.name] == n {
+		delete(q.names, n.name)
+		n.close()
+	}
 }
 
 // Acquire waits until what the request names is owned, until ctx ends, or until

@@ -3,6 +3,7 @@ package waitqueue
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
@@ -75,15 +76,13 @@ func (r *Request) checkNames() error {
 	if len(r.Names) == 0 || len(r.Names) > MaxNames {
 		return fmt.Errorf("names: %d given, at least 1 and at most %d", len(r.Names), MaxNames)
 	}
-	seen := make(map[string]bool, len(r.Names))
-	for _, n := range r.Names {
+	for i, n := range r.Names {
 		if err := keyspace.CheckName("name", n); err != nil {
 			return err
 		}
-		if seen[n] {
+		if slices.Contains(r.Names[:i], n) {
 			return fmt.Errorf("names: %q is given twice", n)
 		}
-		seen[n] = true
 	}
 	return nil
 }
