@@ -13,8 +13,8 @@ import (
 type Contender struct {
 	Name    string     // of the lock
 	Owner   string     // of the session
-	Host    string     // where its process runs
-	PID     int        // of its process
+	Host    string     // where its process runs; empty for a caller of a host's API
+	PID     int        // of its process; 0 for a caller of a host's API
 	Purpose string     // what the lock is for
 	Mode    string     // "write", "read", "multi" or "permits"
 	Permits int        // of a semaphore, else 0

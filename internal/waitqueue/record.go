@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/conclavehq/conclave/core"
 )
 
 // A Mode is how a name is owned.
@@ -74,6 +77,22 @@ type ticketValue struct {
 }
 
 const recordVersion = 1
+
+// recordFor is what all records of a session have in common.
+func recordFor(s *core.Session) Record {
+	r := Record{V: recordVersion, Owner: s.Owner()}
+	if s.Engine().Borrowed() {
+		// This process only lends its hands: who reads of it would end the host, and
+		// with it the calls of everybody else.
+		return r
+	}
+	r.PID = os.Getpid()
+	var err error
+	if r.Host, err = os.Hostname(); err != nil {
+		r.Host = "unknown"
+	}
+	return r
+}
 
 // encode writes the value of a ticket that waits, as encoding/json would.
 func (t *ticketValue) encode() string {

@@ -95,8 +95,8 @@ type endingView struct {
 	By         string     `json:"by,omitempty"`
 	Reason     string     `json:"reason,omitempty"`
 	Purpose    string     `json:"purpose"`
-	Host       string     `json:"host"`
-	PID        int32      `json:"pid"`
+	Host       string     `json:"host,omitempty"` // of a program that used the Go library, as PID
+	PID        int32      `json:"pid,omitempty"`
 	HandedOver bool       `json:"handedOver,omitempty"`
 }
 

@@ -125,7 +125,9 @@ func holderLines(line func(string, ...any), h *lockv1.Holder, now time.Time, sev
 	if h.GetSince() != nil {
 		line("%ssince     %s, %s", indent, h.GetSince().AsTime().Format(time.RFC3339), ago(now.Sub(h.GetSince().AsTime())))
 	}
-	line("%sasked by  process %d on %s", indent, h.GetPid(), clean(h.GetHost()))
+	if h.GetPid() != 0 || h.GetHost() != "" {
+		line("%sasked by  process %d on %s", indent, h.GetPid(), clean(h.GetHost()))
+	}
 	if h.GetTtl() != nil {
 		line("%slives     %s more without a renewal (lease %x)", indent, roughly(h.GetTtl().AsDuration()), h.GetLease())
 	}

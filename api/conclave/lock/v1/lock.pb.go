@@ -832,10 +832,11 @@ type Holder struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	// What for.
 	Purpose string `protobuf:"bytes,6,opt,name=purpose,proto3" json:"purpose,omitempty"`
-	// The host whose process made the acquisition: the owner's own, or the Conclave
-	// host that served it.
+	// The machine on which the owner's process runs, if that is a program that uses
+	// the Go library. Empty: the owner is a caller of this API, whose machine is not
+	// known.
 	Host string `protobuf:"bytes,7,opt,name=host,proto3" json:"host,omitempty"`
-	// That process.
+	// That process. 0: the owner is a caller of this API.
 	Pid int32 `protobuf:"varint,8,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Its session's lease in etcd, as etcd's own API and tools name it. It tells
 	// sessions with one label apart.
@@ -1033,10 +1034,11 @@ type Waiter struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
 	// What for.
 	Purpose string `protobuf:"bytes,5,opt,name=purpose,proto3" json:"purpose,omitempty"`
-	// The host whose process waits: the caller's own, or the Conclave host that
-	// serves it.
+	// The machine on which the waiter's process runs, if that is a program that uses
+	// the Go library. Empty: the waiter is a caller of this API, whose machine is not
+	// known.
 	Host string `protobuf:"bytes,6,opt,name=host,proto3" json:"host,omitempty"`
-	// That process.
+	// That process. 0: the waiter is a caller of this API.
 	Pid int32 `protobuf:"varint,7,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Its session's lease in etcd.
 	Lease int64 `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -1570,9 +1572,9 @@ type Ending struct {
 	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What it was held for.
 	Purpose string `protobuf:"bytes,12,opt,name=purpose,proto3" json:"purpose,omitempty"`
-	// The host whose process made the acquisition.
+	// The machine on which the owner's process ran. Empty: it was a caller of this API.
 	Host string `protobuf:"bytes,13,opt,name=host,proto3" json:"host,omitempty"`
-	// That process.
+	// That process. 0: the owner was a caller of this API.
 	Pid int32 `protobuf:"varint,14,opt,name=pid,proto3" json:"pid,omitempty"`
 	// The lease of its session in etcd.
 	Lease int64 `protobuf:"varint,15,opt,name=lease,proto3" json:"lease,omitempty"`
