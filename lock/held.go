@@ -35,8 +35,9 @@ func (h *Held) IsOwner() clientv3.Cmp { return h.owned.IsOwner() }
 // context was cancelled. It is idempotent; every call returns the same.
 //
 // It returns nil if the lock was held until now, an error that is [ErrLost] if
-// it was not, and core.ErrUnknownOutcome if etcd did not answer for a TTL; the
-// release then goes on in the background as long as the session lives.
+// it was not, and core.ErrUnknownOutcome if etcd did not answer for a TTL, or for
+// five seconds on a session that is borrowed (core.Lender); the release then goes
+// on in the background as long as the session lives.
 func (h *Held) Unlock() error { return h.owned.Release() }
 
 // Commit runs ops in one etcd transaction that commits only while the lock is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -173,13 +174,31 @@ func (p *pass) overdue(err error) {
 	}
 }
 
-// wait returns what the pass came to, or that nobody knows after a TTL.
+// lentPatience is how long a caller of a host waits for a release: whoever asked
+// over a network gives up long before a TTL.
+const lentPatience = 5 * time.Second
+
+// wait returns what the pass came to, or that nobody knows after a TTL, or after
+// lentPatience on a borrowed session.
 func (p *pass) wait() error {
+	select {
+	case <-p.finished: // as a rule: no timer
+		return p.err
+	default:
+	}
+	var enough <-chan time.Time
+	if p.t.a.q.e.Borrowed() {
+		t := time.NewTimer(lentPatience - time.Since(p.begun))
+		defer t.Stop()
+		enough = t.C
+	}
 	select {
 	case <-p.finished:
 		return p.err
 	case err := <-p.late:
 		return err
+	case <-enough:
+		return fmt.Errorf("%w: etcd did not answer within %v", core.ErrUnknownOutcome, lentPatience)
 	}
 }
 

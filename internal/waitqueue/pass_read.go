@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -59,7 +60,7 @@ func (p *pass) readRelease(r commit.Result) bool {
 // member knows them: guards decide what they are worth. Without an answer the
 // pass goes on with what it knows, and learns more from its own reply.
 func (part *passPart) readOldest(ctx context.Context, e *engine.Engine) {
-	ctx, cancel := context.WithTimeout(ctx, e.TTL()/8)
+	ctx, cancel := context.WithTimeout(ctx, min(time.Second, e.TTL()/8))
 	defer cancel()
 	b, _, err := part.p.n.ticketID(part.p.ticket)
 	if err != nil {

@@ -142,20 +142,24 @@ func open(tb testing.TB, owner, namespace string) *caller {
 
 func openOn(tb testing.TB, e *coretest.Etcd, owner, namespace string) *caller {
 	tb.Helper()
-	s := sessionOn(tb, e, owner, namespace)
-	c := recipe.Caller{Session: "session-" + owner, Lease: s.Lease(), TTL: s.TTL(), Owner: owner, Namespace: namespace}
+	return callerOf(tb, sessionOn(tb, e, owner, namespace))
+}
+
+func callerOf(tb testing.TB, s *core.Session) *caller {
+	tb.Helper()
+	c := recipe.Caller{Session: "session-" + s.Owner(), Lease: s.Lease(), TTL: s.TTL(), Owner: s.Owner(), Namespace: s.Namespace()}
 	return &caller{id: c.Session, lease: c.Lease, s: s, ctx: metadata.NewOutgoingContext(testContext(tb), c.Metadata())}
 }
 
 // session opens a session of a user of the library.
-func session(tb testing.TB, owner, namespace string) *core.Session {
+func session(tb testing.TB, owner, namespace string, opts ...core.SessionOption) *core.Session {
 	tb.Helper()
-	return sessionOn(tb, etcd, owner, namespace)
+	return sessionOn(tb, etcd, owner, namespace, opts...)
 }
 
-func sessionOn(tb testing.TB, e *coretest.Etcd, owner, namespace string) *core.Session {
+func sessionOn(tb testing.TB, e *coretest.Etcd, owner, namespace string, opts ...core.SessionOption) *core.Session {
 	tb.Helper()
-	s, err := core.NewSession(testContext(tb), e.Client(tb), core.WithOwner(owner), core.WithNamespace(namespace))
+	s, err := core.NewSession(testContext(tb), e.Client(tb), append(opts, core.WithOwner(owner), core.WithNamespace(namespace))...)
 	if err != nil {
 		tb.Fatal(err)
 	}

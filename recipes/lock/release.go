@@ -41,7 +41,7 @@ func (i *instance) release(ctx context.Context, s *core.Session, name string, to
 	case place.Token() != 0:
 		return releaseAt(s, name, place)
 	}
-	h, err := lock.Resume(ctx, s, name, token)
+	h, err := bounded(ctx, func(ctx context.Context) (*lock.Held, error) { return lock.Resume(ctx, s, name, token) })
 	if err != nil {
 		return err
 	}
