@@ -194,17 +194,18 @@ func (w *wanted) acquire(ctx context.Context, s *core.Session, only bool) (owned
 		}
 		return permitted(sem.Acquire(ctx, w.permits))
 	}
-	m := lock.NewRWMutex(s, w.name, opts...)
-	switch {
-	case w.mode == modeRead && only:
-		return locked(m.TryRLock(ctx))
-	case w.mode == modeRead:
+	if w.mode == modeRead {
+		m := lock.NewRWMutex(s, w.name, opts...)
+		if only {
+			return locked(m.TryRLock(ctx))
+		}
 		return locked(m.RLock(ctx))
-	case only:
-		return locked(m.TryLock(ctx))
-	default:
-		return locked(m.Lock(ctx))
 	}
+	m := lock.NewMutex(s, w.name, opts...) // on one name, an RWMutex that only writes
+	if only {
+		return locked(m.TryLock(ctx))
+	}
+	return locked(m.Lock(ctx))
 }
 
 // askHolder bounds the question who held the name when a wait was over.

@@ -64,6 +64,9 @@ func (t *tracker) apply(rev int64, events []*clientv3.Event, seen time.Time, bou
 		if f, ok := t.ending(ev, events); ok {
 			f.rev, f.seen, f.bound = rev, seen, bound
 			f.cause = t.cause(&f, gone)
+			if ended == nil {
+				ended = make([]found, 0, len(events))
+			}
 			ended = append(ended, f)
 		}
 	}
@@ -131,7 +134,7 @@ func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, b
 func (t *tracker) successor(f *found, events []*clientv3.Event) (next *mvccpb.KeyValue, downgraded bool) {
 	var id string
 	for _, ev := range events {
-		if ev.Type != mvccpb.PUT || !t.owns(f.segment, string(ev.Kv.Key)) {
+		if ev.Type != mvccpb.PUT || !t.owns(f.segment, ev.Kv.Key) {
 			continue
 		}
 		if id == "" {
@@ -148,9 +151,16 @@ func (t *tracker) successor(f *found, events []*clientv3.Event) (next *mvccpb.Ke
 	return nil, false
 }
 
-// owns tells whether key is an ownership of the name.
-func (t *tracker) owns(segment, key string) bool {
-	s, rest, ok := t.Split(key)
+// owns tells whether key is an ownership of the name. One transaction may let go
+// of many names, and every put in it is asked about for each of them: keys of
+// other names are told by a comparison.
+func (t *tracker) owns(segment string, key []byte) bool {
+	from := len(t.Prefix())
+	end := from + len(segment)
+	if len(key) <= end || string(key[from:end]) != segment {
+		return false
+	}
+	s, rest, ok := t.Split(string(key))
 	if !ok || s != segment {
 		return false
 	}
