@@ -63,7 +63,7 @@ func TestHandover(t *testing.T) {
 	}
 	other := election.New(session(t), name)
 	next := campaigning(t, other, `two <"\u2028>`, 2)
-	events := etcd.Record(t, "/conclave/default/election/"+name+"/grant")
+	events := etcd.Record(t, prefixOf(name)+"grant")
 	resign(t, term)
 	second := next.get(t)
 	if second.Token() <= term.Token() {
@@ -113,7 +113,7 @@ func TestProclaimIsGuarded(t *testing.T) {
 	name := etcd.Prefix(t)
 	e := election.New(session(t), name)
 	term := won(t, e, "one")
-	if _, err := etcd.Client(t).Delete(within(t), "/conclave/default/election/"+name+"/grant"); err != nil {
+	if _, err := etcd.Client(t).Delete(within(t), prefixOf(name)+"grant"); err != nil {
 		t.Fatal(err)
 	}
 	next := won(t, election.New(session(t), name), "two")

@@ -2,6 +2,7 @@ package election
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -33,9 +34,13 @@ type feed struct {
 	ended  chan struct{} // closed when it tells nothing more
 	err    error         // why it ended by itself; set before ended is closed
 
-	standing *waitqueue.Standing // of the feed's goroutine, like the next two
+	client *clientv3.Client
+	log    *slog.Logger
+
+	standing *waitqueue.Standing // of the feed's goroutine, like the next three
 	told     []Leader
 	gap      bool // that nobody has been told of yet
+	replaced bool // the store has been
 
 	mu          sync.Mutex
 	subscribers map[*subscriber]struct{}
@@ -64,11 +69,12 @@ func (all *feeds) join(e *Election) *subscriber {
 	first := f == nil || f.isOver()
 	if first {
 		ctx, cancel := context.WithCancel(context.Background())
+		engine := e.s.Engine()
 		f = &feed{all: all, key: key, cancel: cancel, begun: make(chan struct{}), ended: make(chan struct{}),
+			client: engine.Client(), log: engine.Log(),
 			standing: e.q.NewStanding(e.name, e.shared()), subscribers: make(map[*subscriber]struct{})}
 		all.byName[key] = f
-		engine := e.s.Engine()
-		go f.run(ctx, engine.Client(), watch.ObserveOptions{Streams: engine.Streams(), Logger: engine.Log()})
+		go f.run(ctx, watch.ObserveOptions{Streams: engine.Streams(), Logger: engine.Log()})
 	}
 	s := &subscriber{feed: f, first: first, wake: make(chan struct{}, 1)}
 	f.mu.Lock()
@@ -105,36 +111,50 @@ func (s *subscriber) leave() {
 	}
 }
 
-func (f *feed) run(ctx context.Context, c *clientv3.Client, opts watch.ObserveOptions) {
+func (f *feed) run(ctx context.Context, opts watch.ObserveOptions) {
 	defer close(f.ended)
-	for b, err := range watch.Observe(ctx, c, f.standing.Prefix(), opts) {
+	for b, err := range watch.Observe(ctx, f.client, f.standing.Prefix(), opts) {
 		if err != nil {
 			f.err = err
 			return
 		}
-		f.take(b)
+		f.take(ctx, b)
 	}
 }
 
-// take brings the standing up to date and tells everybody.
-func (f *feed) take(b watch.Batch) {
-	created, version := f.standing.Grant()
-	for _, ev := range b.Events {
-		if ev.Type == clientv3.EventTypeDelete {
-			f.standing.Delete(string(ev.Kv.Key))
-		} else {
-			f.standing.Put(ev.Kv)
-		}
+// take tells of a batch.
+func (f *feed) take(ctx context.Context, b watch.Batch) {
+	switch {
+	case b.Resync != nil && b.Resync.To <= b.Resync.From: // the store was replaced by an older one
+		f.apply(b.Events)
+		f.replaced = true
+		f.tell(b.Revision, false)
+		f.replaced = false
+	case b.Resync != nil:
+		f.fill(ctx, b)
+	default:
+		f.change(b.Revision, b.Events)
 	}
-	seats := Seats{Leaders: leadersOf(f.standing, b.Revision), Revision: b.Revision}
-	if b.Resync != nil {
-		f.gap = f.gap || !f.sure(created, version, seats.Leaders)
-		seats.replaced = b.Resync.To <= b.Resync.From
+	if b.Snapshot {
+		close(f.begun)
 	}
+}
+
+// change tells of a single revision.
+func (f *feed) change(revision int64, events []*clientv3.Event) {
+	f.apply(events)
+	f.tell(revision, true)
+}
+
+// tell tells everybody of the standing at a revision, if it is news. Without sure
+// terms may be missing before it.
+func (f *feed) tell(revision int64, sure bool) {
+	seats := Seats{Leaders: leadersOf(f.standing, revision), Revision: revision, replaced: f.replaced}
+	f.gap = f.gap || !sure
 	if len(seats.Leaders) > 0 { // else the gap is told with the next term
 		seats.Gap, f.gap = f.gap, false
 	}
-	if !b.Snapshot && !seats.Gap && !seats.replaced && sameLeaders(seats.Leaders, f.told) {
+	if f.isBegun() && !seats.Gap && sameLeaders(seats.Leaders, f.told) {
 		return
 	}
 	f.told = seats.Leaders
@@ -143,20 +163,15 @@ func (f *feed) take(b watch.Batch) {
 	for s := range f.subscribers {
 		s.push(seats)
 	}
-	if b.Snapshot {
-		close(f.begun)
-	}
 }
 
-// sure tells whether no term can have come and gone between the standing before,
-// whose grant had this create revision and version, and the one after. A grant
-// that stands since then counts the terms.
-func (f *feed) sure(created, version int64, now []Leader) bool {
-	if f.key.shared {
-		return len(now) > 0 && sameTerms(now, f.told)
+func (f *feed) isBegun() bool {
+	select {
+	case <-f.begun:
+		return true
+	default:
+		return false
 	}
-	nowCreated, nowVersion := f.standing.Grant()
-	return created != 0 && created == nowCreated && nowVersion <= version+1
 }
 
 // push adds a change; one that is only of values replaces what waits.

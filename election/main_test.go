@@ -10,6 +10,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/election"
+	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
 var etcd *coretest.Etcd
@@ -157,11 +158,14 @@ func isNot(tb testing.TB, err error, unwanted ...error) {
 	}
 }
 
+// prefixOf begins the keys of an election.
+func prefixOf(name string) string { return keyspace.Prefix("default", "election", name) }
+
 // standing lists the keys of an election but for void records.
 func standing(tb testing.TB, name string) []string {
 	tb.Helper()
 	var keys []string
-	for _, kv := range etcd.Dump(tb, "/conclave/default/election/"+name+"/") {
+	for _, kv := range etcd.Dump(tb, prefixOf(name)) {
 		if key := string(kv.Key); !strings.Contains(key, "/void/") {
 			keys = append(keys, key)
 		}

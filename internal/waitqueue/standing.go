@@ -39,6 +39,13 @@ func (s *Standing) Prefix() string {
 	return s.keys.prefix + leaderPart
 }
 
+// Clear leaves the name without an owner.
+func (s *Standing) Clear() {
+	clear(s.grants)
+	clear(s.given)
+	clear(s.index)
+}
+
 // Put takes a key as it stands, Delete one that is gone.
 func (s *Standing) Put(kv *mvccpb.KeyValue) {
 	rest := strings.TrimPrefix(string(kv.Key), s.keys.prefix)

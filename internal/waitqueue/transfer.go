@@ -119,6 +119,11 @@ func (q *Queue) transferred(ctx context.Context, owner Contender, heir *Contende
 			next = resp.Kvs[0]
 		}
 	}
+	if r := recordOf(next); r.Prev == nil || r.Prev.Cause == causeReleased {
+		// The owner let go before it knew: without this the notice would stand until
+		// its session ends.
+		_, _ = q.e.Client().Delete(ctx, q.noticeFor(owner))
+	}
 	if recordOf(next).ID != heir.Record.ID {
 		return ErrNotTransferred
 	}
