@@ -85,7 +85,10 @@ type knownError struct {
 const (
 	unknownHint = "look before you repeat it: it may have been done"
 	slotsHint   = "everybody who uses the name at one time must give the same --slots"
-	expiredHint = "renewals did not reach etcd in time: check that it is well"
+	// Hosts ask nobody for a login; it is etcd that asks the host.
+	hostLoginHint = "give the host a user of etcd, with etcd.username in its configuration, or: conclave etcdctl auth disable"
+	etcdLoginHint = "name a client certificate that etcd knows with --cert and --key, or: conclave etcdctl auth disable"
+	expiredHint   = "renewals did not reach etcd in time: check that it is well"
 )
 
 // knownErrors is in order: what is more telling stands first.
@@ -153,7 +156,7 @@ func hintFor(reason string) string {
 	case "recipe_restarting":
 		return "try again in a moment"
 	case "unauthenticated":
-		return "say who you are: --auth-token, or --cert and --key"
+		return hostLoginHint
 	case "not_permitted":
 		return "ask for the permission, or use another identity"
 	}
@@ -178,14 +181,14 @@ func (e *Error) fromStatus(err error) {
 		e.Exit, e.Code, e.Reason = ExitUsage, "invalid_argument", "invalid_argument"
 		// etcd answers wrong names and passwords with this code.
 		if errors.Is(err, rpctypes.ErrAuthFailed) || errors.Is(err, rpctypes.ErrUserEmpty) {
-			e.Exit, e.Code, e.Reason = ExitPermission, "unauthenticated", "unauthenticated"
+			e.Exit, e.Code, e.Reason, e.Hint = ExitPermission, "unauthenticated", "unauthenticated", etcdLoginHint
 		}
 	case codes.NotFound:
 		e.Exit, e.Code, e.Reason = ExitNotFound, "not_found", "not_found"
 	case codes.PermissionDenied:
 		e.Exit, e.Code, e.Reason = ExitPermission, "permission_denied", "not_permitted"
 	case codes.Unauthenticated:
-		e.Exit, e.Code, e.Reason = ExitPermission, "unauthenticated", "unauthenticated"
+		e.Exit, e.Code, e.Reason, e.Hint = ExitPermission, "unauthenticated", "unauthenticated", etcdLoginHint
 	case codes.ResourceExhausted:
 		e.Exit, e.Code, e.Reason = ExitNotAcquired, "resource_exhausted", "no_space"
 	case codes.Unavailable, codes.DeadlineExceeded:

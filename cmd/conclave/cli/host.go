@@ -55,7 +55,11 @@ func explain(ctx context.Context, t target, err error) error {
 	if _, ok := asError(err); ok {
 		return err
 	}
-	if e := describe(err); e.Exit == ExitUnknown {
+	switch e := describe(err); {
+	case e.Exit == ExitUnknown:
+		return e
+	case t.direct() && e.Reason == "unauthenticated":
+		e.Hint = etcdLoginHint // no host is between
 		return e
 	}
 	if _, bounded := ctx.Deadline(); bounded && status.Code(err) == codes.DeadlineExceeded {
