@@ -118,16 +118,19 @@ func checkClock(s *hostv1.StatusResponse, began, ended time.Time) finding {
 // checkProblems is what the host says, sorted into checks that are shown also when
 // there is nothing to say.
 func checkProblems(s *hostv1.StatusResponse, direct bool) []finding {
+	e := s.GetEtcd()
 	topics := []struct {
 		check   string
 		reasons []string
 		well    string
+		known   bool // what no problem was told of may be unknown as well
 	}{
-		{"quorum", []string{"no_quorum", "no_leader"}, etcdText(s.GetEtcd())},
-		{"members", []string{"member_down", "version_skew"}, "all answer"},
-		{"login", []string{"auth_enabled"}, "etcd lets the caller in"},
-		{"database", []string{"no_space", "corrupt", "alarm", "nearly_full", "fragmented"}, "no alarm, " + databaseText(s.GetEtcd())},
-		{"recipes", []string{"recipe_failed", "recipe_degraded", "recipe_quarantined"}, fmt.Sprintf("%d, all well", len(s.GetRecipes()))},
+		{"quorum", []string{"no_quorum", "no_leader"}, etcdText(e), true},
+		{"members", []string{"member_down", "version_skew"}, "all answer", len(e.GetMembers()) > 0},
+		{"login", []string{"auth_enabled"}, "etcd lets the caller in", e.GetServing()},
+		{"database", []string{"no_space", "corrupt", "alarm", "nearly_full", "fragmented"}, "no alarm, " + databaseText(e),
+			e.GetServing() && e.GetDbSize() > 0},
+		{"recipes", []string{"recipe_failed", "recipe_degraded", "recipe_quarantined"}, fmt.Sprintf("%d, all well", len(s.GetRecipes())), true},
 	}
 	var found []finding
 	told := map[*hostv1.Problem]bool{}
@@ -139,8 +142,12 @@ func checkProblems(s *hostv1.StatusResponse, direct bool) []finding {
 				found = append(found, findingOf(topic.check, p))
 			}
 		}
-		if well && (topic.check != "recipes" || !direct) {
+		switch {
+		case !well, topic.check == "recipes" && direct:
+		case topic.known:
 			found = append(found, finding{topic.check, fine, topic.well, ""})
+		default:
+			found = append(found, finding{topic.check, skipped, "unknown: etcd does not say", ""})
 		}
 	}
 	for _, p := range s.GetProblems() {

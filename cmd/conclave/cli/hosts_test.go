@@ -72,3 +72,35 @@ func (h *house) sessions() string {
 	}
 	return string(out)
 }
+
+// Of an etcd that is away nothing is said to be well, and the exit code says so.
+func TestEtcdIsAway(t *testing.T) {
+	h := newHouse(t, false)
+	api, _ := h.second()
+	h.signal(h.dev, syscall.SIGKILL)
+	_ = h.dev.Wait()
+	for args, want := range map[string]struct {
+		code          int
+		lines, denied []string
+	}{
+		"status": {6, []string{"etcd\texternal, does not serve, its members are unknown", "authentication\tunknown"}, []string{"authentication\toff"}},
+		"doctor": {1, []string{"error\tquorum\t", "skipped\tmembers\tunknown", "skipped\tlogin\tunknown", "skipped\tdatabase\tunknown", "skipped\tsession\t"},
+			[]string{"ok\tmembers", "ok\tlogin", "ok\tdatabase"}},
+	} {
+		cmd := h.command(args, "--api", api)
+		out, _ := cmd.Output()
+		if code := cmd.ProcessState.ExitCode(); code != want.code {
+			t.Errorf("%s: exit %d, want %d", args, code, want.code)
+		}
+		for _, line := range want.lines {
+			if !strings.Contains(string(out), line) {
+				t.Errorf("%s does not say %q:\n%s", args, line, out)
+			}
+		}
+		for _, line := range want.denied {
+			if strings.Contains(string(out), line) {
+				t.Errorf("%s says %q:\n%s", args, line, out)
+			}
+		}
+	}
+}

@@ -21,8 +21,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the host, its etcd, its recipes, and what is wrong",
 		Long: `status shows at a glance what a host says of itself and of its etcd. With --endpoints
-it asks etcd itself. It exits with 0 when it was told, well or not; conclave doctor
-says what to do, and exits with 1 if something is wrong.`,
+it asks etcd itself. It exits with 6 if etcd does not serve, with 0 if it does, well or
+not; conclave doctor says what to do, and exits with 1 if something is wrong.`,
 		Example: `  conclave status
   conclave status --api http://a:2378,http://b:2378
   conclave status -o json | jq -r '.problems[].reason'`,
@@ -34,9 +34,14 @@ says what to do, and exits with 1 if something is wrong.`,
 					return err
 				}
 				if a.flags.output.value != outputTable {
-					return a.printProto(s)
+					err = a.printProto(s)
+				} else {
+					err = table(a.stdout, statusRows(t, s))
 				}
-				return table(a.stdout, statusRows(t, s))
+				if err == nil && !s.GetEtcd().GetServing() {
+					err = exitError(ExitUnavailable)
+				}
+				return err
 			})
 		},
 	}
@@ -103,7 +108,7 @@ func statusRows(t target, s *hostv1.StatusResponse) [][]string {
 	if e.GetDbSize() > 0 {
 		row("database", databaseText(e))
 	}
-	row("authentication", map[bool]string{true: "on", false: "off"}[e.GetAuthEnabled()])
+	row("authentication", authText(e))
 	if !t.direct() {
 		row("sessions", fmt.Sprint(s.GetSessions()))
 	}
@@ -144,7 +149,23 @@ func etcdText(e *hostv1.Etcd) string {
 	if !e.GetServing() {
 		serves = "does not serve"
 	}
-	return fmt.Sprintf("%s, %s, %d of %d members answer%s", word(e.GetMode().String(), "ETCD_MODE_"), serves, healthy, len(e.GetMembers()), leader)
+	answer := fmt.Sprintf("%d of %d members answer", healthy, len(e.GetMembers()))
+	if len(e.GetMembers()) == 0 {
+		answer = "its members are unknown"
+	}
+	return fmt.Sprintf("%s, %s, %s%s", word(e.GetMode().String(), "ETCD_MODE_"), serves, answer, leader)
+}
+
+// authText is unknown unless etcd answered: then the field is at its default.
+func authText(e *hostv1.Etcd) string {
+	switch {
+	case e.GetAuthEnabled():
+		return "on"
+	case e.GetServing():
+		return "off"
+	default:
+		return "unknown"
+	}
 }
 
 func databaseText(e *hostv1.Etcd) string {
