@@ -42,16 +42,27 @@ type Caller struct {
 // CallerFrom returns the caller of the call that ctx belongs to; ok is false
 // for a call without a session.
 func CallerFrom(ctx context.Context) (c Caller, ok bool) {
+	l, ok := loanFrom(ctx)
+	if !ok {
+		return Caller{}, false
+	}
+	return Caller{Session: first(ctx, MetaSession), Lease: l.Lease, TTL: l.TTL, Owner: l.Owner, Namespace: l.Namespace,
+		Identity: first(ctx, MetaIdentity)}, true
+}
+
+// loanFrom returns what a session is borrowed by; ok is false for a call without
+// one.
+func loanFrom(ctx context.Context) (l core.Loan, ok bool) {
 	lease, err := strconv.ParseInt(first(ctx, MetaLease), 16, 64)
 	if err != nil || lease == 0 {
-		return Caller{}, false
+		return core.Loan{}, false
 	}
 	seconds, err := strconv.ParseInt(first(ctx, MetaTTL), 10, 64)
 	if err != nil || seconds <= 0 {
-		return Caller{}, false
+		return core.Loan{}, false
 	}
-	return Caller{Session: first(ctx, MetaSession), Lease: clientv3.LeaseID(lease), TTL: time.Duration(seconds) * time.Second,
-		Owner: unescape(first(ctx, MetaOwner)), Namespace: first(ctx, MetaNamespace), Identity: first(ctx, MetaIdentity)}, true
+	return core.Loan{Lease: clientv3.LeaseID(lease), TTL: time.Duration(seconds) * time.Second,
+		Owner: unescape(first(ctx, MetaOwner)), Namespace: first(ctx, MetaNamespace)}, true
 }
 
 // Metadata returns c as the metadata from which [CallerFrom] reads it, for hosts
@@ -73,14 +84,15 @@ func (c Caller) Metadata() metadata.MD {
 // invalid_session_id if the call has no session, recipe_restarting while the
 // recipe stops.
 func Session(ctx context.Context, env Env) (*core.Session, error) {
-	c, ok := CallerFrom(ctx)
+	loan, ok := loanFrom(ctx)
 	if !ok {
 		return nil, Errorf(codes.InvalidArgument, "invalid_session_id", "session_id: is empty; open a session first")
 	}
 	if env.lender == nil {
 		return nil, fmt.Errorf("recipe %s: its Env was not made by NewEnv", env.Instance)
 	}
-	s, err := env.lender.Session(core.Loan{Lease: c.Lease, TTL: c.TTL, Owner: c.Owner, Namespace: c.Namespace, Log: env.Log})
+	loan.Log = env.Log
+	s, err := env.lender.Session(loan)
 	if err != nil {
 		return nil, Status(err)
 	}
