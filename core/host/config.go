@@ -187,7 +187,7 @@ func setDefault[T comparable](field *T, value T) {
 var ErrConfig = errors.New("invalid configuration")
 
 func configError(field, format string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", ErrConfig, field, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s: %w", ErrConfig, field, fmt.Errorf(format, args...))
 }
 
 // Check returns an error that is [ErrConfig] for a value outside its limits. It

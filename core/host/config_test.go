@@ -8,6 +8,7 @@ import (
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/host"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/recipes/lock"
 )
 
 func TestParse(t *testing.T) {
@@ -118,6 +119,7 @@ func TestNewReadsTheRecipesConfigurations(t *testing.T) {
 		"right":   {tuned{}, `{"history_endings": 3, "historyOff": true}`, ""},
 		"unknown": {tuned{}, `{"histry_off": true}`, `recipes.tuned.config: unknown field "histry_off"; did you mean "history_off"?`},
 		"type":    {tuned{}, `{"history_off": "no"}`, `recipes.tuned.config: invalid value for bool field historyOff: "no"`},
+		"limits":  {lock.Recipe{}, `{"history_endings": 100000}`, "recipes.lock.config: history_endings: 100000 is outside 1 to 1000"},
 		"none":    {keeper{}, `{"a": 1}`, "recipes.keeper.config: the recipe takes no configuration"},
 	} {
 		cfg := onEtcd()

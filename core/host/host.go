@@ -71,7 +71,7 @@ func (h *Host) choose() error {
 			continue
 		}
 		// A mistake there should not have to wait for an etcd to be told.
-		if _, err := decodeConfig(r.Info(), h.cfg.Recipes[name].Config); err != nil {
+		if _, err := configOf(r, h.cfg.Recipes[name].Config); err != nil {
 			return err
 		}
 		h.recipes = append(h.recipes, r)

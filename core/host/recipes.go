@@ -65,7 +65,7 @@ func (i *instance) describe() *hostv1.Recipe {
 func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err error) {
 	info := r.Info()
 	log := h.log.With("recipe", info.Name)
-	config, err := decodeConfig(info, h.cfg.Recipes[info.Name].Config)
+	config, err := configOf(r, h.cfg.Recipes[info.Name].Config)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +152,18 @@ func closed(ctx context.Context, i recipe.Instance) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// configOf reads a recipe's configuration, and asks the recipe about it.
+func configOf(r recipe.Recipe, raw json.RawMessage) (proto.Message, error) {
+	info := r.Info()
+	config, err := decodeConfig(info, raw)
+	if v, ok := r.(recipe.Validator); ok && err == nil && config != nil {
+		if wrong := v.Validate(config); wrong != nil {
+			return nil, configError("recipes."+info.Name+".config", "%w", wrong)
+		}
+	}
+	return config, err
 }
 
 // decodeConfig reads a recipe's configuration strictly into a message of its type.

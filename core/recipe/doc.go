@@ -7,7 +7,7 @@
 //
 // # Life
 //
-//  1. Info is called, any number of times.
+//  1. Info is called, any number of times, and Validate of a [Validator].
 //  2. Open registers services and returns an instance.
 //  3. The services get calls, from Open's return on.
 //  4. Close is called when no new call arrives. Calls that wait may still be

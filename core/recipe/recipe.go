@@ -27,6 +27,16 @@ type Recipe interface {
 	Open(ctx context.Context, env Env, reg grpc.ServiceRegistrar) (Instance, error)
 }
 
+// A Validator is a [Recipe] that knows limits of its configuration which the
+// message's types do not have. Hosts ask before they start anything, so that a
+// mistake is told at once; Open refuses the same configurations.
+type Validator interface {
+	// Validate returns what is wrong with a configuration, of the type of
+	// Info.Config: the field, as in history_endings, and its limit. It does no I/O
+	// and does not change config.
+	Validate(config proto.Message) error
+}
+
 // An Instance is a running recipe.
 type Instance interface {
 	// Close ends what the instance runs and waits for it, until ctx ends. What

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/recipe"
@@ -26,7 +27,10 @@ const (
 // Recipe serves conclave.lock.v1.LockService. The zero value is ready.
 type Recipe struct{}
 
-var _ recipe.Recipe = Recipe{}
+var (
+	_ recipe.Recipe    = Recipe{}
+	_ recipe.Validator = Recipe{}
+)
 
 // Info describes the recipe. Its configuration is a conclave.lock.v1.Config.
 func (Recipe) Info() recipe.Info {
@@ -38,6 +42,12 @@ func (Recipe) Info() recipe.Info {
 	}
 }
 
+// Validate implements [recipe.Validator] for a conclave.lock.v1.Config.
+func (Recipe) Validate(config proto.Message) error {
+	_, err := configOf(config)
+	return err
+}
+
 // Open registers the LockService and starts the recorder of histories. It does
 // no I/O. It fails for a configuration outside its limits, and for an instance
 // that is not called "lock": users of the library would not meet it.
@@ -45,7 +55,7 @@ func (Recipe) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar)
 	if env.Instance != name {
 		return nil, fmt.Errorf("lock: instance: is %q, but the library's keys are under %q: run it under that name", env.Instance, name)
 	}
-	cfg, err := configOf(env)
+	cfg, err := configOf(env.Config)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -61,9 +71,9 @@ type config struct {
 	off     bool // no history
 }
 
-func configOf(env recipe.Env) (config, error) {
+func configOf(m proto.Message) (config, error) {
 	cfg := config{endings: defaultEndings, age: defaultAge}
-	c, ok := env.Config.(*lockv1.Config)
+	c, ok := m.(*lockv1.Config)
 	if !ok || c == nil {
 		return cfg, nil
 	}
