@@ -42,6 +42,7 @@ type pass struct {
 	attempts int
 	brief    brevity // of the request under way
 	refused  bool    // a brief one that was to free the name
+	foreseen bool    // the hints are those of a foresight
 	unsure   bool    // an earlier request has an unknown outcome
 	freed    bool    // nobody else waited: next owns at rev
 	handed   bool    // somebody else was served: next's ticket was put at rev
@@ -111,7 +112,7 @@ func (t *tenure) startPass(owner *Owned) *pass {
 // To read the oldest tickets first costs less than a request that etcd agrees on,
 // writes to disk and then refuses.
 func (p *pass) wantsHints() bool {
-	return p.t.inLine && p.t.a.req.Mode == Exclusive && len(p.t.hints) == 0
+	return p.t.inLine && p.t.a.req.Mode == Exclusive && len(p.t.hints) == 0 && !p.foreseen
 }
 
 func (t *tenure) newPass(owner *Owned) *pass {
@@ -122,6 +123,9 @@ func (t *tenure) newPass(owner *Owned) *pass {
 		p.parts = append(p.parts, passPart{p: &t.a.parts[i], rev: t.rev, more: t.hints})
 	}
 	p.parts[0].heir = t.heirTold()
+	if hints, known := t.foreseen(); known {
+		p.parts[0].hints, p.parts[0].more, p.foreseen = hints, nil, true
+	}
 	return p
 }
 

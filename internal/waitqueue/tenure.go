@@ -40,6 +40,8 @@ type tenure struct {
 	over    bool
 	revoked error // why, once the grant was revoked
 	heir    *hint // in whose favour the owner was told to let go
+
+	foresight *foresight
 }
 
 // tenureAt is the tenure of grants written at rev.
@@ -109,6 +111,7 @@ func (t *tenure) watch() {
 			return
 		}
 	}
+	t.foresee()
 }
 
 func (t *tenure) keep(w *watch.Watch) bool {
@@ -128,7 +131,7 @@ func (t *tenure) rewatch() {
 	for _, w := range t.watches {
 		w.Stop()
 	}
-	t.watches = nil
+	t.watches, t.foresight = nil, nil
 	if !t.over {
 		t.again = time.AfterFunc(late, t.lookAndWatch)
 	}
