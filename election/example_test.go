@@ -72,7 +72,7 @@ func ExampleElection_Campaign() {
 		if err != nil {
 			return err
 		}
-		defer term.Resign()
+		defer func() { _ = term.Resign() }()
 		if err := term.Proclaim(ctx, "10.0.0.7:5432"); err != nil {
 			return err
 		}
@@ -181,18 +181,19 @@ func ExampleWithHealth() {
 func ExampleWithSeats() {
 	example(func(ctx context.Context, _ *clientv3.Client, session *core.Session) error {
 		workers := election.New(session, "workers", election.WithSeats(2))
-		for _, value := range []string{"first", "second"} {
-			term, err := workers.Campaign(ctx, value)
-			if err != nil {
-				return err
-			}
-			defer term.Resign()
+		first, err := workers.Campaign(ctx, "first")
+		if err != nil {
+			return err
+		}
+		second, err := workers.Campaign(ctx, "second")
+		if err != nil {
+			return err
 		}
 		leaders, err := workers.Leaders(ctx)
 		for _, l := range leaders {
 			fmt.Println(l.Value)
 		}
-		return err
+		return errors.Join(err, first.Resign(), second.Resign())
 	})
 	// Output:
 	// first

@@ -101,7 +101,7 @@ func TestTransferWithLostReplies(t *testing.T) {
 	ctx := within(t)
 	e := election.New(session(t), name)
 	done := inBackground(func() (struct{}, error) { return struct{}{}, e.Transfer(ctx, "chosen") })
-	ended(t, term)
+	isAll(t, ended(t, term), election.ErrTransferred)
 	f.LoseReply(coretest.Puts("/grant"), coretest.Times(2))
 	resign(t, term)
 	done.get(t)

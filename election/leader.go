@@ -12,15 +12,15 @@ import (
 
 // A Leader is who leads at one revision, or, if it is vacant, that nobody does.
 type Leader struct {
-	Name  string     // of the election
-	ID    string     // of the candidacy that won, never used again
-	Owner string     // of the session
-	Host  string     // where its process runs
-	PID   int        // of its process
-	Value string     // what the leader last proclaimed, or campaigned with
-	Token core.Token // of the term
-	Since time.Time  // it leads; by the clock of the process that wrote it
-	Lease clientv3.LeaseID
+	Name  string           // of the election
+	ID    string           // of the candidacy that won, never used again
+	Owner string           // of the session
+	Host  string           // where its process runs
+	PID   int              // of its process
+	Value string           // what the leader last proclaimed, or campaigned with
+	Token core.Token       // of the term
+	Since time.Time        // it leads; by the clock of the process that wrote it
+	Lease clientv3.LeaseID // of the session
 
 	// Revision is one at which this was so.
 	Revision int64
@@ -35,18 +35,18 @@ func (l Leader) Vacant() bool { return l.Token == 0 }
 
 // A Contender leads or stands for election.
 type Contender struct {
-	Name     string     // of the election
-	ID       string     // of the candidacy, never used again
-	Owner    string     // of the session
-	Host     string     // where its process runs
-	PID      int        // of its process
-	Value    string     // that it stands with
-	Purpose  string     // what it stands for
-	Priority int        // larger goes first
-	Leads    bool       // else it waits
-	Token    core.Token // of a leader's term, else 0
-	Since    time.Time  // it leads, or waits; by the clock of the process that wrote it
-	Lease    clientv3.LeaseID
+	Name     string           // of the election
+	ID       string           // of the candidacy, never used again
+	Owner    string           // of the session
+	Host     string           // where its process runs
+	PID      int              // of its process
+	Value    string           // that it stands with
+	Purpose  string           // what it stands for
+	Priority int              // larger goes first
+	Leads    bool             // else it waits
+	Token    core.Token       // of a leader's term, else 0
+	Since    time.Time        // it leads, or waits; by the clock of the process that wrote it
+	Lease    clientv3.LeaseID // of the session
 	// Revision is that of the key that says so.
 	Revision int64
 }

@@ -35,7 +35,8 @@ func observing(tb testing.TB, e *election.Election) *observer {
 	tb.Cleanup(func() {
 		cancel()
 		select {
-		case <-o.err:
+		case err := <-o.err:
+			isAll(tb, err, context.Canceled)
 		case <-time.After(patience):
 			tb.Error("the observation does not end")
 		}
