@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,12 +34,15 @@ type instance struct {
 
 	ctx  context.Context // ends with Close
 	stop context.CancelCauseFunc
+	life context.Context // ends when Close returns
+	end  context.CancelFunc
 	done chan struct{} // closed when the background work has ended
 }
 
 func newInstance(env recipe.Env, cfg config) *instance {
 	i := &instance{env: env, cfg: cfg, lender: core.NewLender(env.Client), streams: new(watch.Streams), places: newPlaces(), done: make(chan struct{})}
 	i.ctx, i.stop = context.WithCancelCause(context.Background())
+	i.life, i.end = context.WithCancel(context.Background())
 	if !cfg.off {
 		i.recorder = history.NewRecorder(history.Config{Client: env.Client, Instance: env.Instance, Keep: cfg.endings, Age: cfg.age, Log: env.Log})
 	}
@@ -76,6 +80,7 @@ func (i *instance) keepSession() {
 }
 
 func (i *instance) work(ctx context.Context, s *core.Session) error {
+	defer i.leave(s)
 	i.own.Store(s)
 	defer i.own.Store(nil)
 	if i.recorder != nil {
@@ -85,10 +90,25 @@ func (i *instance) work(ctx context.Context, s *core.Session) error {
 	return context.Cause(ctx)
 }
 
+// leave ends the instance's own session. The session's Close would try to revoke
+// its lease for a TTL, and outlive the instance while etcd is away.
+func (i *instance) leave(s *core.Session) {
+	s.Orphan()
+	if errors.Is(context.Cause(s.Context()), core.ErrSessionExpired) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(i.life, readBudget)
+	defer cancel()
+	if _, err := i.env.Client.Revoke(ctx, s.Lease()); err != nil {
+		i.env.Log.Debug("lock recipe: its lease ends by itself", "err", err)
+	}
+}
+
 // Close ends calls that wait, with their places in line kept, and what runs in
 // the background. It returns ctx's error if that takes too long. It is
 // idempotent.
 func (i *instance) Close(ctx context.Context) error {
+	defer i.end()
 	i.stop(core.ErrSessionClosed)
 	select {
 	case <-i.done:
