@@ -29,9 +29,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run a host for production",
 		Long: `serve runs a host with every standard recipe, on an etcd in this process or, as the
-configuration file says or --endpoints, on an etcd elsewhere, until INT or TERM. When it
-serves it prints "ready api=URL etcd=URL ui=URL" on stdout, and tells systemd. It logs to
-stderr.
+configuration file says, --endpoints or CONCLAVE_ENDPOINTS, on an etcd elsewhere, until
+INT or TERM. When it serves it prints "ready api=URL etcd=URL ui=URL" on stdout, and
+tells systemd. It logs to stderr.
 
 Addresses other than loopback need TLS in the configuration file, or --insecure-listen.`,
 		Example: `  conclave serve --config /etc/conclave.yaml
@@ -85,8 +85,8 @@ func (a *app) serveConfig(f serveFlags) (host.Config, error) {
 			return cfg, err
 		}
 	}
-	if len(a.flags.endpoints) > 0 {
-		cfg.Etcd.Mode, cfg.Etcd.Endpoints = host.External, a.flags.endpoints
+	if err := a.serveEndpoints(&cfg); err != nil {
+		return cfg, err
 	}
 	cfg.API.Listen = firstOf(f.apiAddr, cfg.API.Listen)
 	cfg.API.InsecureListen = cfg.API.InsecureListen || f.insecure
@@ -103,6 +103,19 @@ func (a *app) serveConfig(f serveFlags) (host.Config, error) {
 		return cfg, configError(err)
 	}
 	return cfg, nil
+}
+
+// serveEndpoints takes the etcd that a flag names, or else the environment, before
+// that of the file.
+func (a *app) serveEndpoints(cfg *host.Config) error {
+	endpoints, from := a.flags.endpoints, "--endpoints"
+	if len(endpoints) == 0 {
+		endpoints, from = list(a.env["CONCLAVE_ENDPOINTS"]), "CONCLAVE_ENDPOINTS"
+	}
+	if len(endpoints) > 0 {
+		cfg.Etcd.Mode, cfg.Etcd.Endpoints = host.External, endpoints
+	}
+	return checkEndpoints(from, endpoints)
 }
 
 // loadConfig reads a configuration file.
