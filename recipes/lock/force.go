@@ -50,10 +50,21 @@ func (i *instance) ForceRelease(ctx context.Context, req *lockv1.ForceReleaseReq
 	}
 	token, err := mutex.ForceRelease(ctx, req.GetReason())
 	if err != nil {
-		return nil, status(err)
+		return nil, forceStatus(err)
 	}
 	i.saw(s.Namespace())
 	return &lockv1.ForceReleaseResponse{Token: int64(token)}, nil
+}
+
+// forceStatus is the error of a forced release. Without space other releases still
+// work; this one has to write first, to tell the holder.
+func forceStatus(err error) error {
+	err = status(err)
+	if recipe.Reason(err) == recipe.ReasonNoSpace {
+		return recipe.Errorf(codes.ResourceExhausted, recipe.ReasonNoSpace,
+			"etcd's database is full, and the holder cannot be told: an operator has to make room, or end the holder or its session")
+	}
+	return err
 }
 
 func checkForce(req *lockv1.ForceReleaseRequest) error {
