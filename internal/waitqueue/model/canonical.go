@@ -64,6 +64,7 @@ func (m *Line) revisions(s *State, f func(*int8)) {
 	visit(&s.Grant.M)
 	visit(&s.Limit.M)
 	visit(&s.Op.Tok)
+	visit(&s.Op.Heir.C)
 	visitHints(&s.Op.H, visit)
 	for a := range m.cfg.Acquirers {
 		t, c := &s.Tickets[a], &s.Acq[a]
@@ -87,6 +88,7 @@ func (m *Line) revisions(s *State, f func(*int8)) {
 func visitClient(c *acquisition, visit func(*int8)) {
 	visit(&c.C)
 	visit(&c.Tok)
+	visit(&c.Heir.C)
 	visitHints(&c.H, visit)
 	visit(&c.Heard.M)
 	visitHints(&c.Heard.H, visit)
@@ -104,6 +106,7 @@ func visitRequest(r *request, visit func(*int8)) {
 	visit(&r.P)
 	visit(&r.View.V)
 	visit(&r.View.L)
+	visit(&r.Heir.C)
 	visitHints(&r.H, visit)
 }
 

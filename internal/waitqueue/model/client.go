@@ -89,7 +89,7 @@ func (m *Line) own(s *State, a int, tok, index int8, h hints) {
 // release sends the Pass of what a holds, with the next of the local line in it.
 func (m *Line) release(s *State, a int) {
 	c := &s.Acq[a]
-	r := request{Op: opPass, P: c.Tok, Void: c.Unknown, H: c.H}
+	r := request{Op: opPass, P: c.Tok, Void: c.Unknown, Heir: c.Heir, H: c.H}
 	if n := m.nextLocal(s, a); n >= 0 {
 		r.Next = int8(n + 1)
 		s.Acq[n].Phase = named

@@ -23,6 +23,7 @@ type Faults struct {
 	LoseWatch  int8 // a waiter's watches break, and it starts over from the state
 	DropTicket int8 // a waiting ticket is deleted by hand
 	DropGrant  int8 // a grant or holding is deleted by hand
+	Transfer   int8 // an owner is told of an heir, or an operator passes its ownership on to one
 	GiveUpPass int8 // a release is given up unanswered; its session ends later
 }
 
@@ -83,4 +84,5 @@ const (
 	ShadowNotWatched
 	LostGrantKeepsShadow
 	ForcedKeepsShadow
+	HeirNeedNotStand
 )

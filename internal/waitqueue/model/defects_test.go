@@ -213,6 +213,14 @@ func TestRecordDoesNotSeeHands(t *testing.T) {
 	mustFind(t, "a part is another's", right, Search(NewMulti(c), bound))
 }
 
+// TestElectionDefects looks for those of docs/protocol-election.md.
+func TestElectionDefects(t *testing.T) {
+	findAll(t, []defectCase{
+		{"an heir need not stand", small, HeirNeedNotStand, finished, Config{
+			Acquirers: all(writer(0), writer(1), writer(2)), Faults: Faults{Transfer: 1, Cancel: 1}}},
+	})
+}
+
 // TestGuardsWithoutEffect holds what docs/protocol.md says of two guards: the search does not miss them.
 func TestGuardsWithoutEffect(t *testing.T) {
 	search := func(name string, c Config) {

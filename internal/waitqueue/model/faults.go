@@ -241,9 +241,9 @@ func (p *stepper) force() {
 		if !p.m.owns(s, a, o.Tok) {
 			return true
 		}
-		rep := p.m.pass(s, a, &request{Op: opPass, P: o.Tok, H: o.H, Forced: true})
+		rep := p.m.pass(s, a, &request{Op: opPass, P: o.Tok, H: o.H, Heir: o.Heir, Forced: true})
 		if rep.Code == codeLineChanged {
-			s.Op = operator{Holder: o.Holder, Tok: o.Tok, H: rep.H}
+			s.Op = operator{Holder: o.Holder, Tok: o.Tok, Heir: o.Heir, H: rep.H}
 			return true
 		}
 		s.Acq[a].Ended = true

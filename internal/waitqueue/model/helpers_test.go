@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -73,10 +74,11 @@ func (z size) skip(t *testing.T) {
 
 const bound = 40_000_000
 
-// documented reads the table of docs/protocol.md once.
+// documented reads the tables of docs/protocol.md and docs/protocol-election.md once.
 var documented = sync.OnceValues(func() (string, error) {
 	text, err := os.ReadFile("../../../docs/protocol.md")
-	return string(text), err
+	election, err2 := os.ReadFile("../../../docs/protocol-election.md")
+	return string(text) + string(election), errors.Join(err, err2)
 })
 
 // mustHold fails unless the search was complete, found nothing, and found as much as the documentation says.
@@ -92,7 +94,7 @@ func mustHold(t *testing.T, name string, r Result) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(text, row) {
-		t.Errorf("docs/protocol.md does not have this row, which this search found:\n%s", row)
+		t.Errorf("docs/protocol.md and docs/protocol-election.md do not have this row, which this search found:\n%s", row)
 	}
 }
 

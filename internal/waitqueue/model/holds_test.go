@@ -107,6 +107,32 @@ func TestLockDelayHolds(t *testing.T) {
 	})
 }
 
+// The owner of an election may be told to let go in favour of a waiter; two candidates of one session stand apart.
+func TestElectionHolds(t *testing.T) {
+	three := all(writer(0), writer(1), writer(2))
+	urgentThree := all(writer(0), writer(1), urgent(writer(2), 1))
+	searchAll(t, []lineCase{
+		{"3 candidates; transfer", small, Config{Acquirers: three, Faults: Faults{Transfer: 1}}},
+		{"3 candidates; 2 transfers", small, Config{Acquirers: three, Faults: Faults{Transfer: 2}}},
+		{"3 candidates; transfer, expiry", medium, Config{Acquirers: three, Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"3 candidates; transfer, lost reply", medium, Config{Acquirers: three, Faults: Faults{Transfer: 1, LoseReply: 1}}},
+		{"3 candidates; transfer, cancel, ticket deleted by hand", large, Config{
+			Acquirers: three, Faults: Faults{Transfer: 1, Cancel: 1, DropTicket: 1}}},
+		{"3 candidates; transfer, forced release, grant deleted by hand", large, Config{
+			Acquirers: three, Faults: Faults{Transfer: 1, Force: 1, DropGrant: 1}}},
+		{"3 candidates who follow the line while they own; transfer, expiry", large, Config{
+			Acquirers: three, Reads: true, Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"candidates of urgency 0 0 1; transfer, expiry", medium, Config{
+			Acquirers: urgentThree, Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"candidates of urgency 0 0 1; transfer, lost reply, cancel", large, Config{
+			Acquirers: urgentThree, Faults: Faults{Transfer: 1, LoseReply: 1, Cancel: 1}}},
+		{"2 candidates of one session, and 1; transfer, expiry", medium, Config{
+			Acquirers: all(writer(0), writer(0), writer(1)), Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"2 candidates of one session, and 1; lost reply, cancel", medium, Config{
+			Acquirers: all(writer(0), writer(0), writer(1)), Faults: Faults{LoseReply: 1, Cancel: 1}}},
+	})
+}
+
 func TestLocalLineHolds(t *testing.T) {
 	three := all(writer(0), writer(0), writer(1))
 	searchAll(t, []lineCase{

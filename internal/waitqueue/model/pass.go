@@ -70,6 +70,9 @@ func (m *Line) replace(s *State, a int, r *request) {
 
 // handOver is the chain of a writer, and of the last reader.
 func (m *Line) handOver(s *State, a int, r *request) reply {
+	if m.handToHeir(s, a, r) {
+		return reply{Code: codeDone}
+	}
 	rev := s.Rev + 1
 	tried := 0
 	for i := 0; i < maxHints && r.H[i].A > 0 && tried < nest; i++ {

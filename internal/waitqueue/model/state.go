@@ -80,6 +80,7 @@ type request struct {
 	Next   int8 // the next acquisition of the local line + 1
 	Forced bool // an operator sends it
 	Hand   bool // an operator's
+	Heir   hint // of a transfer
 	H      hints
 }
 
@@ -163,6 +164,7 @@ type acquisition struct {
 	Lowered bool // a writer that holds as a reader
 	Ended   bool // what it held was taken by an operator: its token is void, it may not know yet
 	C       int8 // the own ticket's create revision
+	Heir    hint // in whose favour it was told to let go
 	Tok, X  int8
 	H       hints
 	Out     request
@@ -178,6 +180,7 @@ type acquisition struct {
 // operator is somebody who forces an owner out: first it reads, then it passes, in two steps.
 type operator struct {
 	Holder, Tok int8 // acquisition + 1 and the token it read, 0 while it does nothing
+	Heir        hint // of a transfer
 	H           hints
 }
 

@@ -30,6 +30,8 @@ const (
 	actDropTicket
 	actDropGrant
 	actGiveUpPass
+	actTransfer
+	actReadTransferred
 )
 
 // stepper emits the successors of one state.
@@ -58,6 +60,7 @@ func (m *Line) Next(s *State, emit func(Step, *State)) {
 		p.client(a)
 		p.waiter(a)
 		p.owner(a)
+		p.transfers(a)
 		p.trouble(a)
 	}
 	for i := range s.Dead {

@@ -78,7 +78,13 @@ func (m *Line) deleteHold(s *State, a int) {
 func (m *Line) grantTo(s *State, a int, rev, index int8) {
 	if !s.Acq[a].Lowered { // a downgrade keeps the place that the writer had
 		m.inspect(s, a, rev)
+		m.inspectOrder(s, a)
 	}
+	m.give(s, a, rev, index)
+}
+
+// give puts the grant.
+func (m *Line) give(s *State, a int, rev, index int8) {
 	if m.kind(a) == Writer && !s.Acq[a].Lowered {
 		s.Grant.A, s.Grant.M = int8(a+1), rev
 		if m.cfg.Acquirers[a].Delays {
@@ -120,6 +126,12 @@ func (m *Line) inspect(s *State, a int, rev int8) {
 		if s.Holds[b].M > rev {
 			s.Harm = harmToken
 		}
+	}
+}
+
+// inspectOrder looks whether a grant to a passes over somebody.
+func (m *Line) inspectOrder(s *State, a int) {
+	for b := range m.cfg.Acquirers {
 		if b == a || !s.waits(b) || !m.overtaken(s, b, a) {
 			continue
 		}
