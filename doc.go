@@ -4,6 +4,8 @@
 // Which package do I need?
 //
 //   - one holder at a time, or n permits: [github.com/conclavehq/conclave/lock]
+//   - one leader of many, and everybody told who it is:
+//     [github.com/conclavehq/conclave/election]
 //   - a session, tokens and causes that every recipe shares:
 //     [github.com/conclavehq/conclave/core]
 //   - an etcd member inside this process:
