@@ -259,14 +259,16 @@ func TestResume(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			name := etcd.Prefix(t)
 			s := session(t)
+			var beside *election.Term // on another seat of the same session
 			if k.opts != nil {
-				resign(t, won(t, election.New(s, name, k.opts...), "another seat"))
+				beside = won(t, election.New(s, name, k.opts...), "beside")
 			}
 			term := won(t, election.New(s, name, k.opts...), "one")
 			if err := term.Proclaim(within(t), "one, later"); err != nil {
 				t.Fatal(err)
 			}
-			next := campaigning(t, election.New(session(t), name, k.opts...), "two", 2)
+			stand := must[[]election.Contender](t)(election.New(s, name).Contenders(within(t)))
+			next := campaigning(t, election.New(session(t), name, k.opts...), "two", len(stand)+1)
 			s.Orphan()
 			isAll(t, ended(t, term), election.ErrLost, core.ErrSessionClosed)
 
@@ -278,11 +280,15 @@ func TestResume(t *testing.T) {
 			if again.Token() != term.Token() || again.Context().Err() != nil {
 				t.Errorf("resumed %d of %d, %v", again.Token(), term.Token(), context.Cause(again.Context()))
 			}
-			if l := leader(t, e); l.Value != "one, later" || l.Token != term.Token() {
-				t.Errorf("leader %+v", l)
+			all := must[[]election.Leader](t)(e.Leaders(within(t)))
+			if l := all[len(all)-1]; l.Value != "one, later" || l.Token != term.Token() {
+				t.Errorf("leaders %+v", all)
 			}
 			resign(t, again)
 			resign(t, next.get(t))
+			if beside != nil {
+				resign(t, must[*election.Term](t)(e.Resume(within(t), beside.Token())))
+			}
 			nothingLeft(t, name)
 			_, err = e.Resume(within(t), 0)
 			isAll(t, err, election.ErrLost)
