@@ -2,46 +2,21 @@ package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/conclavehq/conclave/internal/suggest"
 )
 
 // didYouMean returns a hint if typed is close to one of known, which are shown
 // with the prefix before them.
 func didYouMean(typed string, known []string, prefix string) string {
-	best, at := "", len(typed)/2+1
-	for _, k := range known {
-		if d := distance(strings.ToLower(typed), strings.ToLower(k)); d < at {
-			best, at = k, d
-		}
-	}
+	best := suggest.Closest(typed, known)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf("did you mean %q?", prefix+best)
-}
-
-// distance counts the single-character changes that make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // unknownCommand is the error for a word that is no command of parent.
