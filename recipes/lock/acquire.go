@@ -12,6 +12,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/lock"
+	"github.com/conclavehq/conclave/recipes/internal/service"
 )
 
 // The modes of a request.
@@ -57,9 +58,6 @@ type wanted struct {
 	grace                    time.Duration
 }
 
-// forever stands for a wait until the call's deadline.
-const forever = time.Duration(-1)
-
 // check fills in the defaults and reports what no library call could tell apart;
 // other limits are the library's. It returns how long to wait.
 func (w *wanted) check(wait, grace *durationpb.Duration) (time.Duration, error) {
@@ -71,99 +69,55 @@ func (w *wanted) check(wait, grace *durationpb.Duration) (time.Duration, error) 
 	}
 	switch {
 	case w.mode != modeWrite && w.mode != modeRead && w.mode != modePermits:
-		return 0, invalidf("mode", `%q is none of "write", "read" and "permits"`, w.mode)
+		return 0, service.Invalidf("mode", `%q is none of "write", "read" and "permits"`, w.mode)
 	case w.mode == modePermits && w.limit == 0:
-		return 0, invalidf("limit", "is 0; say how many permits the name has")
+		return 0, service.Invalidf("limit", "is 0; say how many permits the name has")
 	case w.mode != modePermits && w.limit != 0:
-		return 0, invalidf("limit", "is for the mode %q, not %q", modePermits, w.mode)
+		return 0, service.Invalidf("limit", "is for the mode %q, not %q", modePermits, w.mode)
 	case w.mode != modePermits && w.permits != 0:
-		return 0, invalidf("permits", "is for the mode %q, not %q", modePermits, w.mode)
+		return 0, service.Invalidf("permits", "is for the mode %q, not %q", modePermits, w.mode)
 	case w.mode == modePermits && w.permits == 0:
 		w.permits = 1
 	}
 	var err error
-	if w.grace, err = duration("grace", grace, 0); err != nil {
+	if w.grace, err = service.Duration("grace", grace, 0); err != nil {
 		return 0, err
 	}
-	return duration("wait", wait, forever)
-}
-
-// duration reads a duration that may be absent.
-func duration(field string, d *durationpb.Duration, absent time.Duration) (time.Duration, error) {
-	if d == nil {
-		return absent, nil
-	}
-	if d.CheckValid() != nil || d.AsDuration() < 0 {
-		return 0, invalidf(field, "is negative or too long")
-	}
-	return d.AsDuration(), nil
+	return service.Duration("wait", wait, service.Forever)
 }
 
 // acquire owns the name for the session of the call, or tells why not.
 func (i *instance) acquire(ctx context.Context, namespace string, w *wanted, wait time.Duration) (int64, error) {
-	if _, err := i.named(ctx, namespace, w.name); err != nil {
+	if _, err := i.Named(ctx, namespace, w.name); err != nil {
 		return 0, err
 	}
-	s, err := recipe.Session(ctx, i.env)
+	s, err := recipe.Session(ctx, i.Env)
 	if err != nil {
 		return 0, err
 	}
-	i.saw(s.Namespace())
-	at := placeKey{s.Lease(), w.name}
-	i.places.enter(at)
-	defer i.places.leave(at)
-	waiting, done := i.waiting(ctx, wait)
+	i.Saw(s.Namespace())
+	at := service.PlaceKey{Lease: s.Lease(), Name: w.name}
+	i.places.Enter(at)
+	defer i.places.Leave(at)
+	waiting, done := i.Waiting(ctx, wait)
 	defer done()
 	h, err := w.acquire(waiting, s, wait == 0)
-	if errors.Is(err, errWaited) {
+	if errors.Is(err, service.ErrWaited) {
 		err = i.stillLocked(ctx, s, w.name, wait)
 	}
 	if err != nil {
 		return 0, status(err)
 	}
-	if ctx.Err() != nil && i.ctx.Err() == nil && i.places.only(at, h.Token()) {
+	if ctx.Err() != nil && !i.Stopping() && i.places.Only(at, h.Token()) {
 		_ = letGo(s, w.name, h) // the caller went away, and was told that it has nothing
 		return 0, status(ctx.Err())
 	}
-	i.places.put(at, h)
+	i.places.Put(at, h)
 	return int64(h.Token()), nil
 }
 
-// errWaited is the cause of the end of a wait that took as long as it may.
-var errWaited = errors.New("waited long enough")
-
-// waiting returns the context of a wait. It ends with ctx and after the wait's
-// own time. If it is the host that ends the call, and not the caller, the place
-// in line stays for the next host, which core.ErrSessionClosed stands for.
-func (i *instance) waiting(ctx context.Context, wait time.Duration) (context.Context, func()) {
-	waiting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stops := []func() bool{
-		context.AfterFunc(i.ctx, func() { cancel(core.ErrSessionClosed) }),
-		context.AfterFunc(ctx, func() {
-			cause := context.Cause(ctx)
-			if !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-				cause = core.ErrSessionClosed
-			}
-			cancel(cause)
-		}),
-	}
-	if wait > 0 {
-		stops = append(stops, time.AfterFunc(wait, func() { cancel(errWaited) }).Stop)
-	}
-	return waiting, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel(nil)
-	}
-}
-
-// An owned is what the library's acquisitions have in common.
-type owned interface {
-	Token() core.Token
-	Detach() (lock.Place, error)
-	Release() error
-}
+// owned is what the library's acquisitions have in common.
+type owned = service.Owned[lock.Place]
 
 // A held is a lock with the verb of a permit.
 type held struct{ *lock.Held }

@@ -1,16 +1,11 @@
 package lock
 
 import (
-	"context"
-	"sync"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/service"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // maxHolders bounds the holders in one Lock.
@@ -37,7 +32,7 @@ func lockOf(n *state.Name) *lockv1.Lock {
 }
 
 func holderOf(h *state.Holder) *lockv1.Holder {
-	p := &lockv1.Holder{Owner: h.Owner, Token: h.Token, Mode: state.ModeName(h.Mode), Permits: int32(h.Permits), Since: timeOf(h.Since),
+	p := &lockv1.Holder{Owner: h.Owner, Token: h.Token, Mode: state.ModeName(h.Mode), Permits: int32(h.Permits), Since: service.Time(h.Since),
 		Purpose: h.Purpose, Host: h.Host, Pid: int32(h.PID), Lease: h.Lease}
 	if h.Notice != nil {
 		p.Revocation = &lockv1.Revocation{By: h.Notice.By, Reason: h.Notice.Reason, Grace: durationpb.New(h.GraceLeft())}
@@ -46,46 +41,6 @@ func holderOf(h *state.Holder) *lockv1.Holder {
 }
 
 func waiterOf(w *state.Waiter) *lockv1.Waiter {
-	return &lockv1.Waiter{Owner: w.Owner, Mode: state.ModeName(w.Mode), Permits: int32(w.Permits), Since: timeOf(w.Since),
+	return &lockv1.Waiter{Owner: w.Owner, Mode: state.ModeName(w.Mode), Permits: int32(w.Permits), Since: service.Time(w.Since),
 		Purpose: w.Purpose, Host: w.Host, Pid: int32(w.PID), Lease: w.Lease, Priority: int32(w.Priority)}
-}
-
-func timeOf(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
-}
-
-// abreast is how many leases are asked about at the same time.
-const abreast = 16
-
-// ttls returns how long leases live without a renewal. A lease of which etcd
-// says nothing is left out: it is a view for people.
-func (i *instance) ttls(ctx context.Context, leases map[int64]bool) map[int64]*durationpb.Duration {
-	ctx, cancel := context.WithTimeout(ctx, readBudget)
-	defer cancel()
-	ask := make(chan int64, len(leases))
-	for lease := range leases {
-		ask <- lease
-	}
-	close(ask)
-	ttls := make(map[int64]*durationpb.Duration, len(leases))
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for range min(abreast, len(leases)) {
-		all.Go(func() {
-			for lease := range ask {
-				resp, err := i.env.Client.TimeToLive(ctx, clientv3.LeaseID(lease))
-				if err != nil || resp.TTL <= 0 {
-					continue
-				}
-				mu.Lock()
-				ttls[lease] = durationpb.New(time.Duration(resp.TTL) * time.Second)
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	return ttls
 }

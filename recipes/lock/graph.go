@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/conclavehq/conclave/internal/waitqueue"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // A party is a session that holds or waits.

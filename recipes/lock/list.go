@@ -2,56 +2,26 @@ package lock
 
 import (
 	"context"
-	"encoding/base64"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
-	"github.com/conclavehq/conclave/core/recipe"
-	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
-)
-
-const (
-	defaultPage = 100
-	maxPage     = 1000
-	readPage    = 2000 // keys of one read
 )
 
 // List implements the method of the LockService.
 func (i *instance) List(ctx context.Context, req *lockv1.ListRequest) (*lockv1.ListResponse, error) {
-	s, err := i.space(ctx, req.GetNamespace())
+	page, next, err := i.Page(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPrefix(req.GetPrefix()); err != nil {
-		return nil, err
-	}
-	size := int(req.GetPageSize())
-	if size < 0 {
-		return nil, invalidf("page_size", "%d is negative", size)
-	}
-	if size == 0 {
-		size = defaultPage
-	}
-	from, err := start(s, req.GetPrefix(), req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	l := lister{c: i.env.Client, space: s, size: min(size, maxPage), names: state.NewNames(s)}
-	if err := l.read(ctx, from, keyspace.End(s.Beginning(req.GetPrefix()))); err != nil {
-		return nil, recipe.Status(err)
-	}
-	resp := &lockv1.ListResponse{NextPageToken: l.next()}
+	resp := &lockv1.ListResponse{NextPageToken: next}
 	leases := make(map[int64]bool)
-	for _, n := range l.full {
+	for _, n := range page {
 		lock := lockOf(n)
 		resp.Locks = append(resp.Locks, lock)
 		if len(lock.GetHolders()) > 0 {
 			leases[lock.GetHolders()[0].GetLease()] = true
 		}
 	}
-	ttls := i.ttls(ctx, leases)
+	ttls := i.TTLs(ctx, leases)
 	for _, lock := range resp.GetLocks() {
 		if len(lock.GetHolders()) > 0 {
 			lock.Ttl = ttls[lock.GetHolders()[0].GetLease()]
@@ -59,92 +29,4 @@ func (i *instance) List(ctx context.Context, req *lockv1.ListRequest) (*lockv1.L
 		}
 	}
 	return resp, nil
-}
-
-// checkPrefix reports whether names can begin with a text.
-func checkPrefix(prefix string) error {
-	return invalid(keyspace.CheckText("prefix", prefix, keyspace.MaxName))
-}
-
-// start is the first key of a page. A token is the name before it.
-func start(s state.Space, prefix, token string) (string, error) {
-	from := s.Beginning(prefix)
-	if token == "" {
-		return from, nil
-	}
-	last, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || keyspace.CheckName("name", string(last)) != nil {
-		return "", invalidf("page_token", "is not one that List returned")
-	}
-	return max(from, keyspace.End(s.Name(string(last)))), nil
-}
-
-// A lister reads a page of names, all at one revision.
-type lister struct {
-	c     *clientv3.Client
-	space state.Space
-	size  int
-	rev   int64 // of the first read
-
-	names *state.Names
-	open  string        // the name that is being read
-	full  []*state.Name // those that were read to their end, and are in use
-	more  bool
-}
-
-func (l *lister) read(ctx context.Context, from, end string) error {
-	for _, r := range l.space.Names(from, end) {
-		full, err := l.readRange(ctx, r)
-		if full || err != nil {
-			return err
-		}
-	}
-	l.shut("")
-	return nil
-}
-
-// readRange reports whether the page is full.
-func (l *lister) readRange(ctx context.Context, r state.Range) (full bool, err error) {
-	for {
-		resp, err := get(ctx, l.c, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(l.rev))
-		if err != nil {
-			return false, err
-		}
-		if l.rev == 0 {
-			l.rev = resp.Header.Revision
-		}
-		for _, kv := range resp.Kvs {
-			segment, _, _ := l.space.Split(string(kv.Key))
-			if segment != l.open && l.shut(segment) {
-				return true, nil
-			}
-			l.names.Put(kv)
-		}
-		if !resp.More {
-			return false, nil
-		}
-		r.From = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
-}
-
-// shut ends the name that was read and begins the next. It reports that the page
-// is full.
-func (l *lister) shut(next string) bool {
-	if n := l.names.Get(l.open); n != nil && !n.Idle() && n.Text() != "" {
-		if len(l.full) == l.size {
-			l.more = true
-			return true
-		}
-		l.full = append(l.full, n)
-	}
-	l.open = next
-	return false
-}
-
-// next is the token of the next page.
-func (l *lister) next() string {
-	if !l.more {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString([]byte(l.full[len(l.full)-1].Text()))
 }

@@ -3,26 +3,18 @@ package lock
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/recipe"
-	"github.com/conclavehq/conclave/recipes/lock/internal/history"
+	"github.com/conclavehq/conclave/recipes/internal/service"
 )
 
 // name is the recipe's name and the segment of its keys, which it shares with
 // the library.
 const name = "lock"
-
-// The defaults and limits of the configuration.
-const (
-	defaultEndings = 50
-	defaultAge     = 30 * 24 * time.Hour
-	leastAge       = time.Minute
-)
 
 // Recipe serves conclave.lock.v1.LockService. The zero value is ready.
 type Recipe struct{}
@@ -44,7 +36,7 @@ func (Recipe) Info() recipe.Info {
 
 // Validate implements [recipe.Validator] for a conclave.lock.v1.Config.
 func (Recipe) Validate(config proto.Message) error {
-	_, err := configOf(config)
+	_, err := pastOf(config)
 	return err
 }
 
@@ -55,40 +47,17 @@ func (Recipe) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar)
 	if env.Instance != name {
 		return nil, fmt.Errorf("lock: instance: is %q, but the library's keys are under %q: run it under that name", env.Instance, name)
 	}
-	cfg, err := configOf(env.Config)
+	past, err := pastOf(env.Config)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	i := newInstance(env, cfg)
+	i := newInstance(env, past)
 	lockv1.RegisterLockServiceServer(reg, i)
 	return i, nil
 }
 
-// config is the configuration with its defaults.
-type config struct {
-	endings int
-	age     time.Duration
-	off     bool // no history
-}
-
-func configOf(m proto.Message) (config, error) {
-	cfg := config{endings: defaultEndings, age: defaultAge}
-	c, ok := m.(*lockv1.Config)
-	if !ok || c == nil {
-		return cfg, nil
-	}
-	cfg.off = c.GetHistoryOff()
-	if n := int(c.GetHistoryEndings()); n != 0 {
-		cfg.endings = n
-	}
-	if cfg.endings < 1 || cfg.endings > history.MaxKeep {
-		return cfg, fmt.Errorf("history_endings: %d is outside 1 to %d", cfg.endings, history.MaxKeep)
-	}
-	if c.GetHistoryAge() != nil {
-		cfg.age = c.GetHistoryAge().AsDuration()
-	}
-	if cfg.age < leastAge {
-		return cfg, fmt.Errorf("history_age: %v is less than %v", cfg.age, leastAge)
-	}
-	return cfg, nil
+// pastOf is what a configuration says of the history.
+func pastOf(m proto.Message) (service.History, error) {
+	c, _ := m.(*lockv1.Config) // nil stands for the defaults
+	return service.HistoryOf(c)
 }

@@ -11,18 +11,19 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/lock"
+	"github.com/conclavehq/conclave/recipes/internal/service"
 )
 
 // Release implements the method of the LockService.
 func (i *instance) Release(ctx context.Context, req *lockv1.ReleaseRequest) (*lockv1.ReleaseResponse, error) {
-	if _, err := i.named(ctx, req.GetNamespace(), req.GetName()); err != nil {
+	if _, err := i.Named(ctx, req.GetNamespace(), req.GetName()); err != nil {
 		return nil, err
 	}
 	token := core.Token(req.GetToken())
 	if token <= 0 {
-		return nil, invalidf("token", "%d is none; it is what Acquire returned", token)
+		return nil, service.Invalidf("token", "%d is none; it is what Acquire returned", token)
 	}
-	s, err := recipe.Session(ctx, i.env)
+	s, err := recipe.Session(ctx, i.Env)
 	if err != nil {
 		return nil, err
 	}
@@ -34,14 +35,14 @@ func (i *instance) Release(ctx context.Context, req *lockv1.ReleaseRequest) (*lo
 
 // release ends the session's ownership, without a read if it was acquired here.
 func (i *instance) release(ctx context.Context, s *core.Session, name string, token core.Token) error {
-	held, place := i.places.take(placeKey{s.Lease(), name}, token)
+	held, place := i.places.Take(service.PlaceKey{Lease: s.Lease(), Name: name}, token)
 	switch {
 	case held != nil:
 		return letGo(s, name, held)
 	case place.Token() != 0:
 		return releaseAt(s, name, place)
 	}
-	h, err := bounded(ctx, func(ctx context.Context) (*lock.Held, error) { return lock.Resume(ctx, s, name, token) })
+	h, err := service.Bounded(ctx, func(ctx context.Context) (*lock.Held, error) { return lock.Resume(ctx, s, name, token) })
 	if err != nil {
 		return err
 	}
@@ -50,7 +51,7 @@ func (i *instance) release(ctx context.Context, s *core.Session, name string, to
 
 // letGo releases an ownership as the library made it, which may have become a
 // plain value meanwhile.
-func letGo(s *core.Session, name string, held owned) error {
+func letGo(s *core.Session, name string, held service.Owned[lock.Place]) error {
 	err := held.Release()
 	if !errors.Is(err, lock.ErrDetached) {
 		return err
@@ -75,7 +76,7 @@ func releaseStatus(name string, err error) error {
 	switch {
 	case errors.Is(err, lock.ErrStaleToken):
 		_, now, _ := strings.Cut(err.Error(), lock.ErrStaleToken.Error()+": ")
-		return recipe.Errorf(codes.FailedPrecondition, reasonStaleToken, "the session owns %q by another token: %s", name, now)
+		return recipe.Errorf(codes.FailedPrecondition, service.ReasonStaleToken, "the session owns %q by another token: %s", name, now)
 	case !errors.Is(err, lock.ErrLost), errors.Is(err, core.ErrSessionExpired), errors.Is(err, core.ErrSessionClosed),
 		errors.Is(err, core.ErrUnknownOutcome):
 		return status(err)

@@ -3,12 +3,11 @@ package lock
 import (
 	"context"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/service"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 const (
@@ -18,7 +17,7 @@ const (
 
 // Why implements the method of the LockService.
 func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.WhyResponse, error) {
-	s, err := i.named(ctx, req.GetNamespace(), req.GetName())
+	s, err := i.Named(ctx, req.GetNamespace(), req.GetName())
 	if err != nil {
 		return nil, err
 	}
@@ -33,15 +32,15 @@ func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.Why
 	l := lockOf(n)
 	resp.Kind, resp.Limit, resp.Taken, resp.Delayed = l.GetKind(), l.GetLimit(), l.GetTaken(), n.Delayed()
 	leases := make(map[int64]bool)
-	for _, h := range first(n.Holders(), maxListed) {
+	for _, h := range service.First(n.Holders(), maxListed) {
 		resp.Holders = append(resp.Holders, holderOf(&h))
 		leases[h.Lease] = true
 	}
-	for _, w := range first(n.Waiters(), maxListed) {
+	for _, w := range service.First(n.Waiters(), maxListed) {
 		resp.Waiters = append(resp.Waiters, waiterOf(&w))
 		leases[w.Lease] = true
 	}
-	ttls := i.ttls(ctx, leases)
+	ttls := i.TTLs(ctx, leases)
 	for _, h := range resp.GetHolders() {
 		h.Ttl = ttls[h.GetLease()]
 	}
@@ -49,7 +48,7 @@ func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.Why
 		w.Ttl = ttls[w.GetLease()]
 	}
 	g := newGraph(names)
-	resp.WaitsFor = toldOf(first(g.from(n), maxEdges))
+	resp.WaitsFor = toldOf(service.First(g.from(n), maxEdges))
 	resp.Deadlock = toldOf(g.circle(n))
 	return resp, nil
 }
@@ -58,7 +57,7 @@ func (i *instance) Why(ctx context.Context, req *lockv1.WhyRequest) (*lockv1.Why
 // locks of the whole namespace at the same moment: who is waited for may wait.
 func (i *instance) around(ctx context.Context, s state.Space, name string) (*state.Names, *state.Name, error) {
 	names := state.NewNames(s)
-	rev, err := i.load(ctx, names, state.Range{From: s.Name(name), End: keyspace.End(s.Name(name))}, 0)
+	rev, err := i.Load(ctx, names, state.Range{From: s.Name(name), End: keyspace.End(s.Name(name))}, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -71,36 +70,13 @@ func (i *instance) around(ctx context.Context, s state.Space, name string) (*sta
 	}
 	names = state.NewNames(s)
 	for _, r := range s.Names(s.Prefix(), keyspace.End(s.Prefix())) {
-		if _, err := i.load(ctx, names, r, rev); err != nil {
+		if _, err := i.Load(ctx, names, r, rev); err != nil {
 			return nil, nil, err
 		}
 	}
 	n = names.Get(n.Segment)
 	return names, n, nil
 }
-
-// load reads a range into names, at one revision: 0 stands for now.
-func (i *instance) load(ctx context.Context, names *state.Names, r state.Range, rev int64) (int64, error) {
-	for {
-		resp, err := get(ctx, i.env.Client, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(readPage), clientv3.WithRev(rev))
-		if err != nil {
-			return 0, err
-		}
-		if rev == 0 {
-			rev = resp.Header.Revision
-		}
-		for _, kv := range resp.Kvs {
-			names.Put(kv)
-		}
-		if !resp.More {
-			return rev, nil
-		}
-		r.From = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
-}
-
-// first returns at most n of all.
-func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
 
 func toldOf(edges []edge) []*lockv1.WaitsFor {
 	told := make([]*lockv1.WaitsFor, len(edges))

@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/watch"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // record follows the namespace and writes, until ctx ends or something is wrong.
@@ -61,7 +61,7 @@ func (t *term) open(ctx context.Context, l *ledger) (upto int64, err error) {
 	}
 }
 
-// observe takes in everything that happens to the namespace's locks.
+// observe takes in everything that happens to the namespace's names.
 func (t *term) observe(ctx context.Context, l *ledger, upto int64) error {
 	var now *tracker
 	opts := watch.ObserveOptions{Streams: t.r.streams, Logger: t.r.cfg.Log}

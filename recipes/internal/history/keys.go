@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
-// space adds the keys of the history to those of a namespace's locks.
+// space adds the keys of the history to those of a namespace's names.
 type space struct{ state.Space }
 
 func (s space) mark() string     { return s.Own("mark") }

@@ -1,6 +1,6 @@
-// Package history writes down why ownerships of locks ended, and reads it.
+// Package history writes down why ownerships ended, and reads it.
 //
-// A recorder follows the keys of locks as they change, in every namespace that
+// A recorder follows the keys of names as they change, in every namespace that
 // it heard of, and finds each ending there: an ownership that its library
 // released, also one that no host ever served, leaves the same events. Nobody
 // who acquires or releases waits for it or writes more because of it. One

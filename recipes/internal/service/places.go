@@ -1,4 +1,4 @@
-package lock
+package service
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
-	"github.com/conclavehq/conclave/lock"
 )
 
 const (
@@ -21,56 +20,68 @@ const (
 	fresh = 100 * time.Millisecond
 )
 
-// A placeKey is a session and a name that it may own.
-type placeKey struct {
-	lease clientv3.LeaseID
-	name  string
+// A Place is an ownership as a plain value. The zero one has the token 0.
+type Place interface{ Token() core.Token }
+
+// An Owned is what a library returned from an acquisition, and P its place.
+type Owned[P Place] interface {
+	Token() core.Token
+	Detach() (P, error)
+	Release() error
 }
 
-// places remembers what was acquired here, so that a release needs no read: at
+// A PlaceKey is a session and a name that it may own.
+type PlaceKey struct {
+	Lease clientv3.LeaseID
+	Name  string
+}
+
+// Places remembers what was acquired here, so that a release needs no read: at
 // first as the library made it, then as a plain value that nothing looks after.
-type places struct {
+type Places[P Place] struct {
 	kick chan struct{} // one token: there is something fresh
 
 	mu     sync.Mutex
-	all    map[placeKey]*slot
-	recent []recent // oldest first
+	all    map[PlaceKey]*slot[P]
+	recent []recent[P] // oldest first
 }
 
 // A slot is what is known of one session and name.
-type slot struct {
-	calls int        // that acquire it now
-	held  owned      // of which a caller was told, while it is fresh
-	place lock.Place // the same afterwards
+type slot[P Place] struct {
+	calls int      // that acquire it now
+	held  Owned[P] // of which a caller was told, while it is fresh
+	place P        // the same afterwards
 }
 
 // A recent is a slot that is to become a plain value.
-type recent struct {
-	at    placeKey
-	held  owned
+type recent[P Place] struct {
+	at    PlaceKey
+	held  Owned[P]
 	since time.Time
 }
 
-func newPlaces() *places {
-	return &places{kick: make(chan struct{}, 1), all: make(map[placeKey]*slot)}
+// NewPlaces returns places in which nothing is remembered. Run has to run.
+func NewPlaces[P Place]() *Places[P] {
+	return &Places[P]{kick: make(chan struct{}, 1), all: make(map[PlaceKey]*slot[P])}
 }
 
 // token is that of the ownership in the slot, 0 if there is none.
-func (s *slot) token() core.Token {
+func (s *slot[P]) token() core.Token {
 	if s.held != nil {
 		return s.held.Token()
 	}
 	return s.place.Token()
 }
 
-// enter counts in a call that acquires; leave counts it out.
-func (p *places) enter(at placeKey) {
+// Enter counts in a call that acquires.
+func (p *Places[P]) Enter(at PlaceKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.slot(at).calls++
 }
 
-func (p *places) leave(at placeKey) {
+// Leave counts out what Enter counted in.
+func (p *Places[P]) Leave(at PlaceKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slot(at)
@@ -78,22 +89,22 @@ func (p *places) leave(at placeKey) {
 	p.settle(at, s)
 }
 
-// only tells whether the call that asks is the only one that acquires, and nobody
+// Only tells whether the call that asks is the only one that acquires, and nobody
 // was told of an ownership with this token.
-func (p *places) only(at placeKey, token core.Token) bool {
+func (p *Places[P]) Only(at PlaceKey, token core.Token) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slot(at)
 	return s.calls == 1 && s.token() != token
 }
 
-// put remembers an ownership of which a caller is told.
-func (p *places) put(at placeKey, held owned) {
+// Put remembers an ownership of which a caller is told.
+func (p *Places[P]) Put(at PlaceKey, held Owned[P]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slot(at)
-	s.held, s.place = held, lock.Place{}
-	p.recent = append(p.recent, recent{at, held, time.Now()})
+	*s = slot[P]{calls: s.calls, held: held}
+	p.recent = append(p.recent, recent[P]{at, held, time.Now()})
 	if len(p.recent) == 1 {
 		select {
 		case p.kick <- struct{}{}:
@@ -102,24 +113,24 @@ func (p *places) put(at placeKey, held owned) {
 	}
 }
 
-// take returns an ownership and forgets it, if it has this token: as the library
+// Take returns an ownership and forgets it, if it has this token: as the library
 // made it, or the place of it.
-func (p *places) take(at placeKey, token core.Token) (owned, lock.Place) {
+func (p *Places[P]) Take(at PlaceKey, token core.Token) (held Owned[P], place P) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.all[at]
 	if s == nil || s.token() != token {
-		return nil, lock.Place{}
+		return nil, place
 	}
-	held, place := s.held, s.place
-	s.held, s.place = nil, lock.Place{}
+	held, place = s.held, s.place
+	*s = slot[P]{calls: s.calls}
 	p.settle(at, s)
 	return held, place
 }
 
-// run makes plain values of what is not fresh any more, until ctx ends, and then
+// Run makes plain values of what is not fresh any more, until ctx ends, and then
 // of all that is left.
-func (p *places) run(ctx context.Context) {
+func (p *Places[P]) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -142,14 +153,14 @@ func (p *places) run(ctx context.Context) {
 	}
 }
 
-func (p *places) some() bool {
+func (p *Places[P]) some() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.recent) > 0
 }
 
 // older takes out of the list what was put before a moment.
-func (p *places) older(than time.Time) []recent {
+func (p *Places[P]) older(than time.Time) []recent[P] {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := 0
@@ -163,7 +174,7 @@ func (p *places) older(than time.Time) []recent {
 	return old
 }
 
-func (p *places) detach(old []recent) {
+func (p *Places[P]) detach(old []recent[P]) {
 	for _, r := range old {
 		if !p.has(r) {
 			continue
@@ -181,7 +192,7 @@ func (p *places) detach(old []recent) {
 	}
 }
 
-func (p *places) has(r recent) bool {
+func (p *Places[P]) has(r recent[P]) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.all[r.at]
@@ -190,7 +201,7 @@ func (p *places) has(r recent) bool {
 
 // slot returns the slot of a session and name, made if need be. If there are too
 // many, another one goes: any, since sessions that end leave theirs behind.
-func (p *places) slot(at placeKey) *slot {
+func (p *Places[P]) slot(at PlaceKey) *slot[P] {
 	if s := p.all[at]; s != nil {
 		return s
 	}
@@ -202,12 +213,12 @@ func (p *places) slot(at placeKey) *slot {
 			}
 		}
 	}
-	s := new(slot)
+	s := new(slot[P])
 	p.all[at] = s
 	return s
 }
 
-func (p *places) settle(at placeKey, s *slot) {
+func (p *Places[P]) settle(at PlaceKey, s *slot[P]) {
 	if s.calls == 0 && s.token() == 0 {
 		delete(p.all, at)
 	}

@@ -8,14 +8,14 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // shortest is the shortest TTL that a session can have. An ownership that lasted
 // less did not end because nobody renewed it.
 const shortest = 5 * time.Second
 
-// A tracker knows the state of a namespace's locks and finds the endings in what
+// A tracker knows the state of a namespace's names and finds the endings in what
 // changes it.
 type tracker struct {
 	space

@@ -8,7 +8,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 var now = time.Unix(1_800_000_000, 0)

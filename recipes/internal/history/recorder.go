@@ -15,7 +15,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/keyspace"
 	"github.com/conclavehq/conclave/internal/watch"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // maxNamespaces bounds how many namespaces one recorder follows.
@@ -128,7 +128,7 @@ func (r *Recorder) follow(ctx context.Context, s *core.Session, namespace string
 		if ctx.Err() != nil {
 			return
 		}
-		r.cfg.Log.Debug("lock history: not recording", "namespace", namespace, "err", err)
+		r.cfg.Log.Debug("history: not recording", "recipe", t.r.cfg.Instance, "namespace", namespace, "err", err)
 		timer := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-timer.C:

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// markOf reads a mark, and the revision up to which nothing of the locks can be
+// markOf reads a mark, and the revision up to which nothing of the names can be
 // missing: the transaction that wrote the mark touched none of them.
 func markOf(kv *mvccpb.KeyValue) (m mark, upto int64) {
 	if kv == nil || json.Unmarshal(kv.Value, &m) != nil {

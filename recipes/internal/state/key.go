@@ -25,7 +25,7 @@ const (
 // Owner tells whether a key of this kind is an ownership.
 func (k Kind) Owner() bool { return k == Grant || k == Read || k == Hold }
 
-// A Space is the locks of one namespace.
+// A Space is a recipe's names of one namespace.
 type Space struct {
 	namespace, instance, prefix string
 }

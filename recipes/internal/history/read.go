@@ -11,7 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/recipes/lock/internal/state"
+	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
 // A Past is what is known of a name, newest first.

@@ -1,0 +1,54 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/conclavehq/conclave/core"
+)
+
+// ErrWaited is the cause of the end of a wait that took as long as it may.
+var ErrWaited = errors.New("waited long enough")
+
+// Forever stands for a wait until the call's deadline.
+const Forever = time.Duration(-1)
+
+// Duration reads a duration that may be absent.
+func Duration(field string, d *durationpb.Duration, absent time.Duration) (time.Duration, error) {
+	if d == nil {
+		return absent, nil
+	}
+	if d.CheckValid() != nil || d.AsDuration() < 0 {
+		return 0, Invalidf(field, "is negative or too long")
+	}
+	return d.AsDuration(), nil
+}
+
+// Waiting returns the context of a wait. It ends with ctx and after the wait's
+// own time. If it is the host that ends the call, and not the caller, the place
+// in line stays for the next host, which core.ErrSessionClosed stands for.
+func (s *Service) Waiting(ctx context.Context, wait time.Duration) (context.Context, func()) {
+	waiting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stops := []func() bool{
+		context.AfterFunc(s.ctx, func() { cancel(core.ErrSessionClosed) }),
+		context.AfterFunc(ctx, func() {
+			cause := context.Cause(ctx)
+			if !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+				cause = core.ErrSessionClosed
+			}
+			cancel(cause)
+		}),
+	}
+	if wait > 0 {
+		stops = append(stops, time.AfterFunc(wait, func() { cancel(ErrWaited) }).Stop)
+	}
+	return waiting, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel(nil)
+	}
+}

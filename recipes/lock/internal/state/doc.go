@@ -1,3 +1,0 @@
-// Package state reads what the keys of locks say: who holds a name, who waits,
-// in which order. It follows docs/keyspace.md and writes nothing.
-package state
