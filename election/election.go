@@ -2,7 +2,6 @@ package election
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
@@ -78,26 +77,6 @@ func (e *Election) campaign(ctx context.Context, value string, grace time.Durati
 	return e.term(o, grace), nil
 }
 
-// Resume returns the term that the session leads in, whatever process of the
-// session won it, after one read of etcd: so a process that restarts within the
-// TTL goes on with its term. Before it ends it calls core.Session.Orphan and
-// remembers lease and token; after the start it opens a session by
-// core.WithLease. A token that is not 0 must be that of the term.
-//
-// It returns [ErrLost] if the session does not lead, and an error that is
-// [ErrStaleToken] as well if it does in another term; nothing was written.
-func (e *Election) Resume(ctx context.Context, token core.Token) (*Term, error) {
-	if err := e.o.validate(); err != nil {
-		return nil, named(e.name, err)
-	}
-	o, err := e.q.Resume(ctx, e.name, int64(token), ending(e.name))
-	if err != nil {
-		return nil, named(e.name, err)
-	}
-	o.MayHaveGiven()
-	return e.term(o, e.o.request.Grace), nil
-}
-
 // Leader returns who leads, or [ErrNoLeader], by one linearizable read.
 func (e *Election) Leader(ctx context.Context) (Leader, error) {
 	all, err := e.Leaders(ctx)
@@ -131,25 +110,4 @@ func (e *Election) Contenders(ctx context.Context) ([]Contender, error) {
 		return nil, named(e.name, err)
 	}
 	return contendersOf(cs), nil
-}
-
-// Transfer makes the leader step down in favour of a contender, named by its
-// [Contender.ID] or by its owner (of several, the first in line), and returns
-// when that one leads. The leader's context ends with [ErrTransferred]; when it
-// resigns, at the latest after its grace, the contender leads next, whatever its
-// place and priority. If the contender is gone by then, the line goes on as
-// usual. To name the leader does nothing.
-//
-// It returns [ErrNoLeader] and [ErrNoContender] with nothing written,
-// [ErrNotTransferred] if another one leads next, core.ErrUnknownOutcome if it
-// could not wait for the end, and core.ErrInvalid for an election with several
-// seats.
-func (e *Election) Transfer(ctx context.Context, to string) error {
-	if err := e.o.validate(); err != nil {
-		return named(e.name, err)
-	}
-	if e.shared() {
-		return named(e.name, fmt.Errorf("%w: seats: a transfer is for one seat, not for %d", core.ErrInvalid, e.o.seats))
-	}
-	return named(e.name, e.q.Transfer(ctx, e.name, to))
 }

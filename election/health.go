@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/conclavehq/conclave/internal/waitqueue"
 )
 
 // checkHealth runs the check once, if there is one.
@@ -82,17 +84,21 @@ func (e *Election) whileHealthy(t *Term) error {
 			return nil
 		}
 		// A check that does not return in time has failed already then.
-		late := time.AfterFunc(e.o.every, func() {
-			t.owned.Yield(released(t.name, fmt.Errorf("%w: %w", ErrUnhealthy, context.DeadlineExceeded)))
-		})
+		late := time.AfterFunc(e.o.every, func() { e.stepDown(t, fmt.Errorf("%w: %w", ErrUnhealthy, context.DeadlineExceeded)) })
 		err := e.checkHealth(ctx)
 		late.Stop()
 		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrUnhealthy) {
 			return nil
 		}
 		if err != nil {
-			t.owned.Yield(released(t.name, err))
+			e.stepDown(t, err)
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// stepDown ends the context of a leader that failed its check.
+func (e *Election) stepDown(t *Term, err error) {
+	t.owned.Because(waitqueue.CauseUnhealthy, e.s.Owner()+": "+err.Error())
+	t.owned.Yield(released(t.name, err))
 }

@@ -21,6 +21,8 @@ type Leader struct {
 	Token core.Token       // of the term
 	Since time.Time        // it leads; by the clock of the process that wrote it
 	Lease clientv3.LeaseID // of the session
+	// Before is how the term before ended, if it passed straight to this one.
+	Before Ending
 
 	// Revision is one at which this was so.
 	Revision int64
@@ -32,6 +34,38 @@ type Leader struct {
 
 // Vacant tells that nobody leads.
 func (l Leader) Vacant() bool { return l.Token == 0 }
+
+// An Ending is how a term ended that passed straight to the next leader.
+type Ending struct {
+	ID    string     // of the candidacy that led
+	Token core.Token // of the term
+	Cause Cause
+	// By is who ended it and why, of a term that was not simply resigned.
+	By string
+}
+
+// A Cause is why a term ended.
+type Cause string
+
+// The causes of an [Ending]. A term that ended with its session, or whose key was
+// deleted by hand, passes to nobody, and has none.
+const (
+	Resigned    Cause = "resigned"
+	Transferred Cause = "transferred" // see [Election.Transfer]
+	Unhealthy   Cause = "unhealthy"   // the leader failed its own check, see [WithHealth]
+	Forced      Cause = "forced"      // see [Election.ForceResign]; or a transfer for which the leader's grace was too short
+)
+
+func endingOf(p *waitqueue.Prev) Ending {
+	if p == nil {
+		return Ending{}
+	}
+	e := Ending{ID: p.ID, Token: core.Token(p.Token), Cause: Cause(p.Cause), By: p.By}
+	if p.Cause == waitqueue.CauseReleased {
+		e.Cause = Resigned
+	}
+	return e
+}
 
 // A Contender leads or stands for election.
 type Contender struct {
@@ -57,7 +91,7 @@ func leadersOf(s *waitqueue.Standing, revision int64) []Leader {
 	for i, c := range owners {
 		r := &c.Record
 		leaders[i] = Leader{Name: c.Name, ID: r.ID, Owner: r.Owner, Host: r.Host, PID: r.PID, Value: r.Value,
-			Token: core.Token(c.Token), Since: r.Since, Lease: clientv3.LeaseID(c.Lease), Revision: revision}
+			Token: core.Token(c.Token), Since: r.Since, Lease: clientv3.LeaseID(c.Lease), Before: endingOf(r.Prev), Revision: revision}
 	}
 	return leaders
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +26,7 @@ type Contender struct {
 
 	key      string // grant, or ticket
 	revision int64  // of the key
+	asOf     int64  // the revision at which it was read
 	ticket   *mvccpb.KeyValue
 }
 
@@ -35,6 +37,14 @@ func (c *Contender) Revision() int64 {
 		return 0
 	}
 	return c.revision
+}
+
+// is tells whether it is named by this id, or this owner.
+func (c *Contender) is(whom string) bool { return c.Record.ID == whom || c.Record.Owner == whom }
+
+// grace is the time that it has to let go once it is told.
+func (c *Contender) grace() time.Duration {
+	return min(time.Duration(c.Record.Grace)*time.Millisecond, MaxGrace)
 }
 
 // Contenders returns who owns and who waits, name by name in the order given,
@@ -64,6 +74,9 @@ func (q *Queue) Contenders(ctx context.Context, names []string) ([]Contender, er
 			}
 		}
 		all = append(all, inLineOrder(append(waiters(named, line), q.localWaiters(named)...))...)
+	}
+	for i := range all {
+		all[i].asOf = resp.Header.Revision
 	}
 	return all, nil
 }

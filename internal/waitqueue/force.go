@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,13 +13,13 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/commit"
 	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/internal/watch"
 )
 
-// Force ends the ownership of all who own a name now: each is told first, has
-// its grace, and then loses the name, which passes to the first in line. It
-// returns the largest token that it revoked, or 0 if nobody owned the name.
-func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) {
+// Force ends the ownership of all who own a name now, or of those whose id or owner
+// is in whom: each is told first, has its grace, and then loses the name, which
+// passes to the first in line. It returns the largest token that it revoked, or 0
+// if none of them owned the name.
+func (q *Queue) Force(ctx context.Context, named, reason string, whom ...string) (int64, error) {
 	if err := keyspace.CheckText("reason", reason, MaxPurpose); err != nil {
 		return 0, fmt.Errorf("%w: %w", core.ErrInvalid, err)
 	}
@@ -34,7 +35,7 @@ func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) 
 	}
 	var told []Contender
 	for _, c := range contenders {
-		if !c.Holds {
+		if !c.Holds || len(whom) > 0 && !slices.ContainsFunc(whom, c.is) {
 			continue
 		}
 		stands, err := q.tell(ctx, c, reason)
@@ -46,8 +47,9 @@ func (q *Queue) Force(ctx context.Context, named, reason string) (int64, error) 
 		}
 	}
 	var largest int64
+	since := time.Now()
 	for _, c := range told {
-		if err := q.forceOut(ctx, c, reason); err != nil {
+		if err := q.forceOut(ctx, c, reason, since); err != nil {
 			return 0, err
 		}
 		largest = max(largest, c.Token)
@@ -79,14 +81,14 @@ func (q *Queue) noticeFor(c Contender) string {
 	return k.notice(c.Record.ID)
 }
 
-// forceOut lets the owner's grace run and passes the name on.
-func (q *Queue) forceOut(ctx context.Context, c Contender, reason string) error {
-	grace := min(time.Duration(c.Record.Grace)*time.Millisecond, MaxGrace)
-	gone, err := q.goneWithin(ctx, c, grace)
-	if gone || err != nil {
+// forceOut lets the grace of an owner run who was told since then, and passes the
+// name on.
+func (q *Queue) forceOut(ctx context.Context, c Contender, reason string, since time.Time) error {
+	end, err := q.endOf(ctx, c, c.grace()-time.Since(since))
+	if end.seen || err != nil {
 		return err
 	}
-	_, err = q.evict(ctx, c, &Prev{ID: c.Record.ID, Token: c.Token, Cause: causeForced, By: q.s.Owner() + ": " + reason}, nil)
+	_, err = q.evict(ctx, c, &Prev{ID: c.Record.ID, Token: c.Token, Cause: CauseForced, By: q.s.Owner() + ": " + reason}, nil)
 	return err
 }
 
@@ -114,7 +116,7 @@ func (q *Queue) evict(ctx context.Context, c Contender, how *Prev, heir *hint) (
 	p := t.newPass(nil)
 	p.force = how
 	p.parts[0].short, p.parts[0].heir = true, heir
-	a.gave = heir != nil
+	a.gave = true // perhaps: an owner who is forced out takes nothing back
 	if a.set != "" {
 		p.broken, p.lease = brokenRecord(c), clientv3.LeaseID(c.Lease)
 	}
@@ -132,33 +134,4 @@ func (q *Queue) evict(ctx context.Context, c Contender, how *Prev, heir *hint) (
 		return p.rev, nil // it went by itself
 	}
 	return p.rev, p.err
-}
-
-// goneWithin waits for the owner to let go.
-func (q *Queue) goneWithin(ctx context.Context, c Contender, grace time.Duration) (bool, error) {
-	if grace <= 0 {
-		return false, nil
-	}
-	gone := make(chan struct{}, 1)
-	w, err := watch.Key(ctx, q.e.Client(), c.key, watch.Options{Revision: c.revision + 1, Streams: q.streams,
-		Event: func(*clientv3.Event) {
-			select {
-			case gone <- struct{}{}:
-			default:
-			}
-		}})
-	if err != nil {
-		return false, err
-	}
-	defer w.Close()
-	t := time.NewTimer(grace)
-	defer t.Stop()
-	select {
-	case <-gone:
-		return true, nil
-	case <-t.C:
-		return false, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
 }

@@ -170,7 +170,7 @@ func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnRes
 // lostNow is the error of a verb on an ownership that has ended.
 func (o *Owned) lostNow() error {
 	cause := o.ctx.Check()
-	if errors.Is(cause, core.ErrReleased) {
+	if errors.Is(cause, core.ErrReleased) || errors.Is(cause, ErrDetached) {
 		return o.a.req.Lost(cause)
 	}
 	return cause

@@ -333,7 +333,7 @@ func (p *pass) read(r commit.Result) bool {
 func (p *pass) notOwner(part *passPart, r commit.Result) bool {
 	own := kv(r, 0)
 	record := recordOf(own)
-	forced := record.Prev != nil && record.Prev.ID == p.t.a.id && record.Prev.Cause == causeForced
+	forced := record.Prev != nil && record.Prev.ID == p.t.a.id && record.Prev.Cause == CauseForced
 	again := own != nil && record.ID == p.t.a.id && p.force == nil
 	if !p.unsure || forced || again {
 		cause := core.ErrKeyDeleted

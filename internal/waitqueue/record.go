@@ -58,9 +58,10 @@ type Prev struct {
 
 // The causes in Prev.
 const (
-	causeReleased    = "released"
-	causeForced      = "forced"
-	causeTransferred = "transferred"
+	CauseReleased    = "released"
+	CauseForced      = "forced"      // by an operator, or by whoever asked for a transfer
+	CauseTransferred = "transferred" // to the heir that it was asked to make room for
+	CauseUnhealthy   = "unhealthy"   // it failed its own check
 )
 
 // ticketValue is the value of a ticket.

@@ -22,7 +22,7 @@ func decode(t *testing.T, s string) Record {
 
 func TestRecordsAreWrittenAsJSON(t *testing.T) {
 	r := sample()
-	r.Prev = &Prev{ID: "0-1", Token: 1 << 40, Cause: causeForced, By: `"me"`}
+	r.Prev = &Prev{ID: "0-1", Token: 1 << 40, Cause: CauseForced, By: `"me"`}
 	got := decode(t, r.encode(r.common()))
 	if *got.Prev != *r.Prev {
 		t.Fatalf("prev is %+v, want %+v", *got.Prev, *r.Prev)
@@ -41,7 +41,7 @@ func TestHandoverKeepsWhatItDoesNotKnow(t *testing.T) {
 	for _, rec := range []string{own, foreign} {
 		var before, after map[string]json.RawMessage
 		_ = json.Unmarshal([]byte(rec), &before)
-		out := handedOver([]byte(rec), &Prev{ID: "0-1", Token: 3, Cause: causeReleased}, now)
+		out := handedOver([]byte(rec), &Prev{ID: "0-1", Token: 3, Cause: CauseReleased}, now)
 		if err := json.Unmarshal([]byte(out), &after); err != nil {
 			t.Fatalf("%v in %s", err, out)
 		}

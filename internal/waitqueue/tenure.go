@@ -39,6 +39,7 @@ type tenure struct {
 	watches []*watch.Watch
 	over    bool
 	revoked error // why, once the grant was revoked
+	why     *Prev // what the next owner's record says of it, but for the token; nil: released
 	heir    *hint // in whose favour the owner was told to let go
 
 	foresight *foresight
@@ -85,7 +86,10 @@ func (t *tenure) begin(o *Owned) {
 }
 
 // watch watches the grants and the notice of a forced release.
-func (t *tenure) watch() {
+func (t *tenure) watch() { t.watchFrom(t.rev + 1) }
+
+// watchFrom misses nothing if all changes before the revision are known.
+func (t *tenure) watchFrom(rev int64) {
 	e := t.a.q.e
 	if !e.Enter() {
 		return
@@ -100,7 +104,7 @@ func (t *tenure) watch() {
 	}
 	for _, key := range keys {
 		w, err := watch.Key(e.Context(), e.Client(), key, watch.Options{
-			Revision: t.rev + 1, Streams: t.a.q.streams, Event: t.onEvent, Lost: func(error) { t.rewatch() },
+			Revision: rev, Streams: t.a.q.streams, Event: t.onEvent, Lost: func(error) { t.rewatch() },
 		})
 		if err != nil {
 			t.rewatch()
@@ -123,8 +127,8 @@ func (t *tenure) keep(w *watch.Watch) bool {
 	return !t.over
 }
 
-// rewatch looks at the state and watches again, since a lost watch tells
-// nothing. If even the revision of the grant was compacted, the look decides.
+// rewatch looks at the state and watches again from there, since a lost watch tells
+// nothing, and the revision of the grant may be compacted.
 func (t *tenure) rewatch() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,17 +147,22 @@ func (t *tenure) lookAndWatch() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(e.Context(), e.TTL()/3)
-	resp, err := e.Client().Get(ctx, t.a.proof())
+	resp, err := e.Client().Txn(ctx).Then(clientv3.OpGet(t.a.proof()), clientv3.OpGet(t.noticeKey())).Commit()
 	cancel()
 	e.Leave()
-	switch {
-	case err != nil:
+	if err != nil {
 		t.rewatch()
-	case len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision != t.rev:
-		t.lost(nil)
-	default:
-		t.watch()
+		return
 	}
+	proof, notices := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
+	if len(proof) == 0 || proof[0].ModRevision != t.rev {
+		t.lost(nil)
+		return
+	}
+	for _, kv := range notices {
+		t.noticed(kv)
+	}
+	t.watchFrom(resp.Header.Revision + 1)
 }
 
 func (t *tenure) noticeKey() string { return t.a.parts[0].n.notice(t.a.id) }
@@ -162,17 +171,23 @@ func (t *tenure) noticeKey() string { return t.a.parts[0].n.notice(t.a.id) }
 func (t *tenure) onEvent(ev *clientv3.Event) {
 	switch {
 	case string(ev.Kv.Key) == t.noticeKey():
-		if ev.Type != mvccpb.PUT {
-			return
-		}
-		if n := noticeOf(ev.Kv); len(n.To) > 0 {
-			t.transfer(n)
-		} else {
-			t.revoke(n.error())
+		if ev.Type == mvccpb.PUT {
+			t.noticed(ev.Kv)
 		}
 	case ev.Kv.ModRevision > t.rev:
 		t.lost(ev.Kv)
 	}
+}
+
+// noticed tells the owner that it shall let go.
+func (t *tenure) noticed(kv *mvccpb.KeyValue) {
+	n := noticeOf(kv)
+	if len(n.To) > 0 {
+		t.transfer(n)
+		return
+	}
+	t.because(CauseForced, n.By+": "+n.Reason)
+	t.revoke(n.error())
 }
 
 // revoke ends the owner's context; the grant stands until the owner lets go, or
@@ -185,6 +200,27 @@ func (t *tenure) revoke(cause error) {
 	if o != nil {
 		o.lose(cause)
 	}
+}
+
+// because says why the tenure ends, for the next owner's record. The first reason counts.
+func (t *tenure) because(cause, by string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.why == nil {
+		t.why = &Prev{Cause: cause, By: by}
+	}
+}
+
+// prev is what the next owner's record says of the tenure.
+func (t *tenure) prev() *Prev {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := Prev{Cause: CauseReleased}
+	if t.why != nil {
+		p = *t.why
+	}
+	p.ID, p.Token = t.a.id, t.token()
+	return &p
 }
 
 // clear takes away what is left of a tenure whose grant is gone: others may
@@ -222,7 +258,7 @@ func (t *tenure) lost(successor *mvccpb.KeyValue) {
 		resp, err := e.Client().Get(ctx, t.noticeKey())
 		if err == nil && len(resp.Kvs) > 0 {
 			cause = noticeOf(resp.Kvs[0]).error()
-		} else if p := recordOf(successor).Prev; p != nil && p.Cause == causeForced {
+		} else if p := recordOf(successor).Prev; p != nil && p.Cause == CauseForced {
 			cause = core.ErrRevoked
 		}
 		t.revoke(cause)

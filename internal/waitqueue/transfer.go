@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
-	"github.com/conclavehq/conclave/internal/watch"
 )
 
 // Errors of Transfer, and the cause of an ownership that was asked to let go.
@@ -70,7 +67,7 @@ func (q *Queue) transferOf(ctx context.Context, named, to string) (owner Contend
 	for i := range all {
 		c := &all[i]
 		switch {
-		case c.Record.ID != to && c.Record.Owner != to:
+		case !c.is(to):
 		case c.Holds:
 			return *c, nil, nil
 		case c.ticket != nil && c.Record.Mode == Exclusive:
@@ -100,13 +97,14 @@ func (q *Queue) tellHeir(ctx context.Context, owner Contender, heir *Contender) 
 // transferred waits until the owner has let go, or passes the name on after its
 // grace, and tells whether the heir owns.
 func (q *Queue) transferred(ctx context.Context, owner Contender, heir *Contender) error {
-	next, gone, err := q.successor(ctx, owner, min(time.Duration(owner.Record.Grace)*time.Millisecond, MaxGrace))
+	end, err := q.endOf(ctx, owner, owner.grace())
 	if err != nil {
 		return fmt.Errorf("%w: %w", commit.ErrUnknown, err) // the owner has been told
 	}
-	if !gone {
+	next := end.next
+	if !end.seen {
 		h, _ := hintOf(heir.ticket)
-		rev, err := q.evict(ctx, owner, &Prev{ID: owner.Record.ID, Token: owner.Token, Cause: causeForced,
+		rev, err := q.evict(ctx, owner, &Prev{ID: owner.Record.ID, Token: owner.Token, Cause: CauseForced,
 			By: q.s.Owner() + ": transferred to " + heir.Record.Owner}, &h)
 		if err != nil {
 			return err
@@ -119,53 +117,25 @@ func (q *Queue) transferred(ctx context.Context, owner Contender, heir *Contende
 			next = resp.Kvs[0]
 		}
 	}
-	if r := recordOf(next); r.Prev == nil || r.Prev.Cause == causeReleased {
+	if r := recordOf(next); r.Prev == nil || r.Prev.Cause != CauseTransferred && r.Prev.Cause != CauseForced {
 		// The owner let go before it knew: without this the notice would stand until
 		// its session ends.
 		_, _ = q.e.Client().Delete(ctx, q.noticeFor(owner))
 	}
-	if recordOf(next).ID != heir.Record.ID {
-		return ErrNotTransferred
+	switch r := recordOf(next); {
+	case r.ID == heir.Record.ID:
+		return nil
+	case next != nil && (r.Prev == nil || r.Prev.ID != owner.Record.ID):
+		return fmt.Errorf("%w: the owner after this one was not seen", commit.ErrUnknown)
 	}
-	return nil
-}
-
-// successor waits for the change that ends c's ownership: the next owner's
-// grant, or nil if there is none.
-func (q *Queue) successor(ctx context.Context, c Contender, within time.Duration) (next *mvccpb.KeyValue, gone bool, err error) {
-	changed, lost := make(chan *clientv3.Event, 1), make(chan error, 1)
-	w, err := watch.Key(ctx, q.e.Client(), c.key, watch.Options{Revision: c.revision + 1, Streams: q.streams,
-		Event: func(ev *clientv3.Event) {
-			select {
-			case changed <- ev:
-			default: // only the first one counts
-			}
-		}, Lost: func(err error) { lost <- err }})
-	if err != nil {
-		return nil, false, err
-	}
-	defer w.Close()
-	t := time.NewTimer(within)
-	defer t.Stop()
-	select {
-	case ev := <-changed:
-		if ev.Type == mvccpb.DELETE {
-			return nil, true, nil
-		}
-		return ev.Kv, true, nil
-	case <-t.C:
-		return nil, false, nil
-	case err := <-lost:
-		return nil, false, err
-	case <-ctx.Done():
-		return nil, false, waitError(ctx)
-	}
+	return ErrNotTransferred
 }
 
 // transfer ends the context of an owner who is told to let go in favour of
 // another one.
 func (t *tenure) transfer(n notice) {
 	h := openHint(n.To)
+	t.because(CauseTransferred, n.By+": "+n.Reason)
 	t.mu.Lock()
 	t.heir = &h
 	o := t.owner
@@ -187,11 +157,7 @@ func (p *pass) heirLevel(part *passPart) level {
 	if _, _, err := part.p.n.ticketID(h.Key); err != nil || h.Mode != Exclusive {
 		return level{cmps: []clientv3.Cmp{never(h.Key)}}
 	}
-	prev := p.prev()
-	if p.force == nil {
-		prev.Cause = causeTransferred
-	}
-	return level{[]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.handOver(part, h, prev, nil)}
+	return level{[]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.handOver(part, h, p.prev(), nil)}
 }
 
 func recordIn(raw json.RawMessage) Record {

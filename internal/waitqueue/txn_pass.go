@@ -138,7 +138,7 @@ func (p *pass) prev() *Prev {
 	if p.force != nil {
 		return p.force
 	}
-	return &Prev{ID: p.t.a.id, Token: p.t.token(), Cause: causeReleased}
+	return p.t.prev()
 }
 
 // passOps is the pass of one name.
