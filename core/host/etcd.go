@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/logbridge"
 	"github.com/conclavehq/conclave/internal/scope"
 )
@@ -86,6 +87,20 @@ func openExternal(ctx context.Context, cfg Config, log *slog.Logger) (*store, er
 		return nil, errors.Join(fmt.Errorf("%w: %v: %w", ErrNoEtcd, cfg.Etcd.Endpoints, err), c.Close())
 	}
 	return &store{client: c, backend: scope.FromClient(c), endpoints: cfg.Etcd.Endpoints}, nil
+}
+
+// awaitLeader returns nil when the embedded member knows a leader, or an error of
+// the API that says that nothing was written. Of an external etcd nothing is known
+// before it is asked.
+func (s *store) awaitLeader(ctx context.Context) error {
+	if s.member == nil {
+		return nil
+	}
+	err := s.member.AwaitLeader(ctx)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return recipe.Errorf(codes.Unavailable, recipe.ReasonNoQuorum, "the cluster has no leader; nothing was written")
 }
 
 // awaitEtcd waits until etcd answers, and says in the log what it waits for.

@@ -103,7 +103,7 @@ func (h *Host) start(ctx context.Context) error {
 		Sessions: func() int { return p.sessions.Len() }})
 	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions,
 		Released: func(r session.Release) { p.status.SessionReleased(r.ID, r.Namespace, r.Owner) }})
-	p.late.set(p.sessions)
+	p.late.set(p.store, p.sessions)
 	if err := h.publishOwn(); err != nil {
 		return err
 	}
@@ -289,18 +289,28 @@ func (h *Host) Err() error {
 
 // lateSessions resolves sessions once there is an etcd to ask.
 type lateSessions struct {
-	service atomic.Pointer[session.Service]
+	there atomic.Pointer[sessionsOf]
 }
 
-func (l *lateSessions) set(s *session.Service) { l.service.Store(s) }
+// sessionsOf is a store and the sessions in it.
+type sessionsOf struct {
+	store    *store
+	sessions *session.Service
+}
 
-// Resolve implements router.Resolver.
+func (l *lateSessions) set(from *store, s *session.Service) { l.there.Store(&sessionsOf{from, s}) }
+
+// Resolve implements router.Resolver. It refuses while etcd has no leader: what a
+// recipe wrote then would have an outcome that nobody knows.
 func (l *lateSessions) Resolve(ctx context.Context, id, namespace string) (metadata.MD, error) {
-	s := l.service.Load()
-	if s == nil {
-		return nil, recipe.Errorf(codes.Unavailable, "no_quorum", "the host is still waiting for etcd")
+	at := l.there.Load()
+	if at == nil {
+		return nil, recipe.Errorf(codes.Unavailable, recipe.ReasonNoQuorum, "the host is still waiting for etcd")
 	}
-	return s.Resolve(ctx, id, namespace)
+	if err := at.store.awaitLeader(ctx); err != nil {
+		return nil, err
+	}
+	return at.sessions.Resolve(ctx, id, namespace)
 }
 
 // stopped is a context that ends when the channel is closed.
