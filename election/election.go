@@ -31,7 +31,7 @@ func New(s *core.Session, name string, opts ...Option) *Election {
 // request is what a candidate with a value asks for.
 func (e *Election) request(value string) *waitqueue.Request {
 	r := e.o.request
-	r.Value, r.Mode = value, waitqueue.Exclusive
+	r.Value, r.Rank, r.Mode = value, e.o.rank(), waitqueue.Exclusive
 	if e.shared() {
 		r.Mode, r.Permits, r.Limit = waitqueue.Permits, 1, e.o.seats
 	}

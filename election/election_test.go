@@ -305,6 +305,9 @@ func TestInvalid(t *testing.T) {
 		"priority": election.New(s, "x", election.WithPriority(128)),
 		"grace":    election.New(s, "x", election.WithGrace(time.Minute)),
 		"purpose":  election.New(s, "x", election.WithPurpose("\x00")),
+		"zone":     election.New(s, "x", election.WithZone(strings.Repeat("z", 65))),
+
+		"preferred zones": election.New(s, "x", election.WithPreferredZones(make([]string, 16)...)),
 	} {
 		_, err := e.Campaign(within(t), "v")
 		isAll(t, err, core.ErrInvalid)

@@ -17,6 +17,7 @@ type Leader struct {
 	Owner string           // of the session
 	Host  string           // where its process runs
 	PID   int              // of its process
+	Zone  string           // where it runs, if it said so
 	Value string           // what the leader last proclaimed, or campaigned with
 	Token core.Token       // of the term
 	Since time.Time        // it leads; by the clock of the process that wrote it
@@ -77,6 +78,7 @@ type Contender struct {
 	Value    string           // that it stands with
 	Purpose  string           // what it stands for
 	Priority int              // larger goes first
+	Zone     string           // where it runs, if it said so
 	Leads    bool             // else it waits
 	Token    core.Token       // of a leader's term, else 0
 	Since    time.Time        // it leads, or waits; by the clock of the process that wrote it
@@ -90,7 +92,7 @@ func leadersOf(s *waitqueue.Standing, revision int64) []Leader {
 	leaders := make([]Leader, len(owners))
 	for i, c := range owners {
 		r := &c.Record
-		leaders[i] = Leader{Name: c.Name, ID: r.ID, Owner: r.Owner, Host: r.Host, PID: r.PID, Value: r.Value,
+		leaders[i] = Leader{Name: c.Name, ID: r.ID, Owner: r.Owner, Host: r.Host, PID: r.PID, Zone: r.Zone, Value: r.Value,
 			Token: core.Token(c.Token), Since: r.Since, Lease: clientv3.LeaseID(c.Lease), Before: endingOf(r.Prev), Revision: revision}
 	}
 	return leaders
@@ -111,7 +113,7 @@ func contendersOf(cs []waitqueue.Contender) []Contender {
 	for i, c := range cs {
 		r := &c.Record
 		out[i] = Contender{Name: c.Name, ID: r.ID, Owner: r.Owner, Host: r.Host, PID: r.PID, Value: r.Value,
-			Purpose: r.Purpose, Priority: r.Priority, Leads: c.Holds, Token: core.Token(c.Token), Since: r.Since,
+			Purpose: r.Purpose, Priority: r.Priority, Zone: r.Zone, Leads: c.Holds, Token: core.Token(c.Token), Since: r.Since,
 			Lease: clientv3.LeaseID(c.Lease), Revision: c.Revision()}
 	}
 	return out

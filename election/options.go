@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
@@ -16,10 +17,11 @@ import (
 type Option func(*options)
 
 type options struct {
-	request waitqueue.Request
-	seats   int
-	check   func(context.Context) error
-	every   time.Duration
+	request   waitqueue.Request
+	seats     int
+	preferred []string // zones, the best first
+	check     func(context.Context) error
+	every     time.Duration
 }
 
 const (
@@ -32,6 +34,22 @@ const (
 // -128 to 127. The default is 0. A leader is not interrupted by it.
 func WithPriority(p int) Option {
 	return func(o *options) { o.request.Priority = p }
+}
+
+// WithZone says in which zone the candidate runs: a data centre, a rack, at most 64
+// bytes. Others see it in [Leader] and [Contender].
+func WithZone(zone string) Option {
+	return func(o *options) { o.request.Zone = zone }
+}
+
+// WithPreferredZones says where a leader had better be, the best zone first, at most
+// 15. Among candidates of one priority those of the first zone go first, then those
+// of the second, and those of other zones, or of none, at last; within a zone, who
+// came first. A leader is not interrupted by it. It says where this candidate
+// stands, hence all candidates should have the same list: one without a list
+// stands with those of the best zone.
+func WithPreferredZones(zones ...string) Option {
+	return func(o *options) { o.preferred = slices.Clone(zones) }
 }
 
 // WithPurpose says what the candidate stands for, at most 256 bytes. Others see
@@ -79,10 +97,23 @@ func WithOnePerSession() Option {
 	return func(o *options) { o.request.OnePerLease = true }
 }
 
+// rank is the place of the candidate's zone among the preferred ones.
+func (o *options) rank() int {
+	for i, zone := range o.preferred {
+		if zone == o.request.Zone {
+			return i
+		}
+	}
+	return len(o.preferred)
+}
+
 // validate returns an error that is core.ErrInvalid, for what the line does not
 // check itself.
 func (o *options) validate() error {
 	err := keyspace.CheckName("name", o.request.Names[0])
+	if len(o.preferred) > waitqueue.MaxRank {
+		err = errors.Join(err, fmt.Errorf("preferred zones: %d given, at most %d", len(o.preferred), waitqueue.MaxRank))
+	}
 	if o.seats < 1 || o.seats > maxSeats {
 		err = errors.Join(err, fmt.Errorf("seats: %d is outside 1 to %d", o.seats, maxSeats))
 	}

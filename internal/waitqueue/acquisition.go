@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
+	"github.com/conclavehq/conclave/internal/engine"
 )
 
 // An acquisition is one attempt to own, from the first request to the end of
@@ -36,6 +37,8 @@ type acquisition struct {
 	fullEnter bool // etcd refused the brief one
 	fullTry   bool // the same of Try
 	full      bool // etcd is out of space and takes no void record
+
+	first *engine.Pending // a brief Try that is under way; nil if there is none
 
 	came    arrival // of the latest arriving request
 	adopted int64   // revision of the void record that makes a this host's, if another's made it
@@ -75,13 +78,14 @@ func (q *Queue) newAcquisition(req *Request, names []*name) *acquisition {
 func (q *Queue) acquisitionOf(id string, req *Request, names []*name) *acquisition {
 	a := &acquisition{q: q, req: req, id: id, signal: make(chan struct{}, 1)}
 	a.parts, a.prefixes = a.onePart[:0], a.onePrefix[:0]
-	b := bucketOf(req.Priority)
+	b := req.bucket()
 	for _, n := range names {
 		a.add(part{n: n, own: n.own(req.Mode, a.id), ticket: n.ticket(b, a.id)})
 	}
 	a.record = q.record
 	r := &a.record
 	r.ID, r.Mode, r.Purpose, r.Value, r.Permits, r.Priority = a.id, req.Mode, req.Purpose, req.Value, req.Permits, req.Priority
+	r.Zone, r.Rank = req.Zone, req.Rank
 	r.Grace, r.Since = req.Grace.Milliseconds(), time.Now().UTC()
 	if req.Mode == Set {
 		a.set = a.parts[0].n.set(a.id)
@@ -99,7 +103,7 @@ func (a *acquisition) proof() string {
 	return a.parts[0].own
 }
 
-func (a *acquisition) bucket() bucket { return bucketOf(a.req.Priority) }
+func (a *acquisition) bucket() bucket { return a.req.bucket() }
 
 // scope names what the transactions of a touch: transactions of one name never
 // share a batch.

@@ -110,7 +110,8 @@ func (a *acquisition) tenureFound(own belongings) *tenure {
 	}
 	t := &tenure{a: a, rev: own.grant.ModRevision, since: time.Now()}
 	// A ticket of another bucket than those that were read.
-	t.inLine = recordOf(own.grant).Priority != 0
+	r := recordOf(own.grant)
+	t.inLine = r.Priority != 0 || r.Rank != 0
 	return t
 }
 

@@ -10,14 +10,15 @@ import (
 )
 
 // A flight acquires a name for all calls of one session that want it in the same
-// way: the lease owns the name at most once. It has a goroutine of its own, so
-// that the place in line stays when one of several callers goes.
+// way: the lease owns the name at most once. Unless its first request has the
+// name, it has a goroutine of its own, so that the place in line stays when one of
+// several callers goes.
 type flight struct {
 	q      *Queue
 	n      *name
 	req    Request
-	only   bool // it does not wait
-	cancel context.CancelCauseFunc
+	only   bool                    // it does not wait
+	cancel context.CancelCauseFunc // set before the caller who started it can leave
 
 	callers int  // guarded by n.mu, like the next two
 	decided bool // callers get what it came to
@@ -35,11 +36,13 @@ func (q *Queue) acquireOne(ctx context.Context, r *Request, only bool) (*Owned, 
 	n := q.use(r.Names[0])
 	defer q.drop(n)
 	for {
-		f, aboard, err := q.board(n, r, only)
-		if err != nil {
+		f, as, err := q.board(n, r, only)
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if aboard {
+		case as == pilot && f.start(ctx):
+			return f.owned, nil
+		case as != aside:
 			return f.wait(ctx)
 		}
 		select {
@@ -50,32 +53,55 @@ func (q *Queue) acquireOne(ctx context.Context, r *Request, only bool) (*Owned, 
 	}
 }
 
-// board joins the name's flight, or starts one. If it does neither, the flight
-// that it returns is to be waited out.
-func (q *Queue) board(n *name, r *Request, only bool) (f *flight, aboard bool, err error) {
+// A passenger says how a caller stands to a flight.
+type passenger int
+
+const (
+	aside  passenger = iota // waits for its end
+	aboard                  // gets what it comes to
+	pilot                   // the same, and starts it
+)
+
+// board joins the name's flight, or makes one.
+func (q *Queue) board(n *name, r *Request, only bool) (f *flight, as passenger, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if f = n.flight; f != nil {
 		switch {
 		case f.decided || f.ending || (f.only && !only):
-			return f, false, nil
+			return f, aside, nil
 		case !f.like(r):
-			return nil, false, ErrOtherwise
+			return nil, aside, ErrOtherwise
 		case only && !f.only:
-			return nil, false, &HeldError{Name: r.Names[0]}
+			return nil, aside, &HeldError{Name: r.Names[0]}
 		}
 		f.callers++
-		return f, true, nil
+		return f, aboard, nil
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	f = &flight{q: q, n: n, req: *r, only: only, cancel: cancel, callers: 1, done: make(chan struct{}), over: make(chan struct{})}
+	f = &flight{q: q, n: n, req: *r, only: only, callers: 1, done: make(chan struct{}), over: make(chan struct{})}
 	n.flight = f
-	q.e.Go(func(context.Context) { f.run(ctx) })
-	return f, true, nil
+	return f, pilot, nil
+}
+
+// start acquires for the caller who made the flight. It reports whether the first
+// request has the name, as is usual; if not, the flight goes on by itself.
+func (f *flight) start(ctx context.Context) bool {
+	a := f.fresh()
+	if a.beginBriefly(f.only) && a.first.Await(ctx) {
+		if r, err := a.first.Wait(ctx); err == nil && r.Succeeded {
+			f.land(a, a.tenureAt(r.Revision), nil)
+			f.leave()
+			return true
+		}
+	}
+	own, cancel := context.WithCancelCause(context.Background())
+	f.cancel = cancel
+	f.q.e.Go(func(context.Context) { f.run(own, a) })
+	return false
 }
 
 func (f *flight) like(r *Request) bool {
-	return f.req.Mode == r.Mode && f.req.Permits == r.Permits && f.req.Limit == r.Limit && f.req.Priority == r.Priority
+	return f.req.Mode == r.Mode && f.req.Permits == r.Permits && f.req.Limit == r.Limit && f.req.bucket() == r.bucket()
 }
 
 // wait returns what the flight came to, or that ctx ended first.
@@ -112,15 +138,24 @@ func (f *flight) wait(ctx context.Context) (*Owned, error) {
 	return nil, waitError(ctx)
 }
 
-func (f *flight) run(ctx context.Context) {
+func (f *flight) run(ctx context.Context, a *acquisition) {
 	defer f.cancel(nil)
 	ctx, cancel := f.q.untilSessionEnds(ctx)
 	defer cancel()
-	a, t, err := f.obtain(ctx)
+	a, t, err := f.obtain(ctx, a)
 	var left <-chan struct{}
 	if err != nil {
 		left, err = a.fail(ctx, err)
 	}
+	f.land(a, t, err)
+	if left != nil {
+		<-left
+	}
+	f.leave()
+}
+
+// land tells the callers what the flight came to.
+func (f *flight) land(a *acquisition, t *tenure, err error) {
 	f.n.mu.Lock()
 	f.decided = f.callers > 0
 	f.n.mu.Unlock()
@@ -133,9 +168,10 @@ func (f *flight) run(ctx context.Context) {
 		t.giveUp(f.q.e.Context())
 	}
 	close(f.done)
-	if left != nil {
-		<-left
-	}
+}
+
+// leave makes way for the next flight.
+func (f *flight) leave() {
 	f.n.mu.Lock()
 	f.n.flight = nil
 	f.n.mu.Unlock()
@@ -144,8 +180,7 @@ func (f *flight) run(ctx context.Context) {
 
 // obtain acquires, or goes on where the lease stands already. The acquisition
 // that it returns is the one that ends with the tenure or the error.
-func (f *flight) obtain(ctx context.Context) (*acquisition, *tenure, error) {
-	a := f.fresh()
+func (f *flight) obtain(ctx context.Context, a *acquisition) (*acquisition, *tenure, error) {
 	for {
 		t, err := a.takeOrTry(ctx, f.only)
 		if own, ok := errors.AsType[*ownError](err); ok {

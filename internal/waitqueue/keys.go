@@ -80,28 +80,58 @@ type span struct{ from, end string }
 
 func prefixSpan(prefix string) span { return span{prefix, keyspace.End(prefix)} }
 
-// A bucket orders tickets by priority: the more urgent, the smaller.
-type bucket uint8
+// A bucket orders tickets by urgency: the more urgent, the smaller. It is made of a
+// priority and, in its last four bits, a rank among those of that priority.
+type bucket uint16
 
-// The limits of a priority. A larger one goes first.
+// The limits of a priority, of which a larger one goes first, and of a rank, of
+// which a smaller one does.
 const (
 	MinPriority = -128
 	MaxPriority = 127
+	MaxRank     = 15
 )
 
-func bucketOf(priority int) bucket { return bucket(MaxPriority - priority) }
+const rankBits = 4
 
-func (b bucket) String() string { return hex.EncodeToString([]byte{byte(b)}) }
+func bucketOf(priority int) bucket { return rankedBucket(priority, 0) }
+
+func rankedBucket(priority, rank int) bucket {
+	return bucket(MaxPriority-priority)<<rankBits | bucket(rank)
+}
+
+// String is the bucket's part of a key. As texts they have the order of the
+// buckets, since a slash follows, which sorts before every digit.
+func (b bucket) String() string {
+	level := hex.EncodeToString([]byte{byte(b >> rankBits)})
+	if rank := b & MaxRank; rank > 0 {
+		return level + strconv.FormatUint(uint64(rank), 16)
+	}
+	return level
+}
+
+func parseBucket(text string) (bucket, bool) {
+	if len(text) != 2 && len(text) != 3 {
+		return 0, false
+	}
+	level, err := strconv.ParseUint(text[:2], 16, 8)
+	rank := uint64(0)
+	if err == nil && len(text) == 3 {
+		rank, err = strconv.ParseUint(text[2:], 16, rankBits)
+	}
+	b := bucket(level<<rankBits | rank)
+	return b, err == nil && b.String() == text // one spelling each
+}
 
 // ticketID splits a ticket's key, without the line's prefix, into bucket and id.
 func (k keys) ticketID(key string) (bucket, string, error) {
 	rest, ok := strings.CutPrefix(key, k.prefix+linePart)
 	b, id, ok2 := strings.Cut(rest, "/")
-	n, err := strconv.ParseUint(b, 16, 8)
-	if !ok || !ok2 || err != nil || len(b) != 2 {
+	n, ok3 := parseBucket(b)
+	if !ok || !ok2 || !ok3 {
 		return 0, "", fmt.Errorf("%q is not a ticket", key)
 	}
-	return bucket(n), id, nil
+	return n, id, nil
 }
 
 // bucketPart is a ticket's key without the id: it orders tickets by urgency.

@@ -40,8 +40,10 @@ type Record struct {
 	Value   string    `json:"value,omitempty"` // that a leader begins with
 	Since   time.Time `json:"since"`           // asked for, in a ticket; owned, in a grant
 	Permits int       `json:"permits,omitempty"`
-	// Priority tells, with the id, the key of the ticket that the owner waited with.
+	// Priority and Rank tell, with the id, the key of the ticket that the owner waited with.
 	Priority int    `json:"priority,omitempty"`
+	Zone     string `json:"zone,omitempty"` // where a candidate runs, for which it has its rank
+	Rank     int    `json:"rank,omitempty"`
 	Set      string `json:"set,omitempty"`     // key of the set's record
 	Grace    int64  `json:"graceMs,omitempty"` // time that a forced release leaves
 	Prev     *Prev  `json:"prev,omitempty"`    // the owner before, in a grant that was handed over
@@ -137,6 +139,12 @@ func (r *Record) encode(common string) string {
 	}
 	if r.Priority != 0 {
 		b = strconv.AppendInt(append(b, `,"priority":`...), int64(r.Priority), 10)
+	}
+	if r.Zone != "" {
+		b = append(append(b, `,"zone":`...), mustJSON(r.Zone)...)
+	}
+	if r.Rank != 0 {
+		b = strconv.AppendInt(append(b, `,"rank":`...), int64(r.Rank), 10)
 	}
 	if r.Set != "" {
 		b = append(append(b, `,"set":`...), mustJSON(r.Set)...)

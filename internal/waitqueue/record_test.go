@@ -8,7 +8,7 @@ import (
 
 func sample() Record {
 	return Record{V: recordVersion, ID: "1-2", Mode: Exclusive, Owner: `a "quoted" <owner>`, Host: "höst", PID: 7,
-		Purpose: `,"since":"`, Grace: 5, Since: time.Unix(1, 5).UTC()}
+		Purpose: `,"since":"`, Priority: -3, Zone: `"b"`, Rank: 2, Grace: 5, Since: time.Unix(1, 5).UTC()}
 }
 
 func decode(t *testing.T, s string) Record {
@@ -37,7 +37,7 @@ func TestHandoverKeepsWhatItDoesNotKnow(t *testing.T) {
 	r := sample()
 	now := time.Unix(100, 0).UTC()
 	own := r.encode(r.common())
-	foreign := `{"v":2,"since":"2020-01-01T00:00:00Z","acq":"1-2","zone":{"since":"x"}}`
+	foreign := `{"v":2,"since":"2020-01-01T00:00:00Z","acq":"1-2","region":{"since":"x"}}`
 	for _, rec := range []string{own, foreign} {
 		var before, after map[string]json.RawMessage
 		_ = json.Unmarshal([]byte(rec), &before)

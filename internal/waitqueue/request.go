@@ -15,6 +15,7 @@ const (
 	MaxNames   = 30        // of a set
 	MaxPermits = 1_000_000 // of a semaphore
 	MaxPurpose = 256       // bytes
+	MaxZone    = 64        // bytes
 	MaxValue   = 4096      // bytes: it travels in hints, of which a ticket has up to 18
 	MaxDelay   = time.Hour
 	MaxGrace   = 10 * time.Second
@@ -28,6 +29,8 @@ type Request struct {
 	Permits  int // wanted, and of how many
 	Limit    int
 	Priority int
+	Rank     int    // among those of the priority; the smallest goes first
+	Zone     string // why, for others to see
 	Purpose  string
 	Value    string        // that the owner begins with
 	Apart    bool          // a place of its own in line, which others see, also behind another one of the session
@@ -47,11 +50,15 @@ type Request struct {
 	Lost func(cause error) error
 }
 
+func (r *Request) bucket() bucket { return rankedBucket(r.Priority, r.Rank) }
+
 // Check returns an error that is core.ErrInvalid and names the field.
 func (r *Request) Check() error {
 	err := errors.Join(r.checkNames(), keyspace.CheckText("purpose", r.Purpose, MaxPurpose),
 		checkValue(r.Value),
 		within("priority", r.Priority, MinPriority, MaxPriority),
+		within("rank", r.Rank, 0, MaxRank),
+		keyspace.CheckText("zone", r.Zone, MaxZone),
 		within("lock delay", r.Delay, 0, MaxDelay),
 		within("grace", r.Grace, 0, MaxGrace),
 		within("local handover", r.LocalN, 0, MaxLocal),

@@ -19,6 +19,7 @@ type Place struct {
 	index    int64
 	permits  int32
 	priority int16
+	rank     int8
 	inLine   bool
 	unsure   bool
 }
@@ -46,7 +47,7 @@ func (o *Owned) Detach() (Place, error) {
 		return Place{}, fmt.Errorf("%w: a set of names and an owner in a local line cannot be detached", core.ErrInvalid)
 	}
 	p := Place{id: a.id, mode: a.req.Mode, rev: o.t.rev, index: o.token & (1<<tokenShift - 1), permits: int32(a.req.Permits),
-		priority: int16(a.req.Priority), inLine: o.t.inLine, unsure: a.uncertain}
+		priority: int16(a.req.Priority), rank: int8(a.req.Rank), inLine: o.t.inLine, unsure: a.uncertain}
 	if cause := o.ctx.Check(); cause != nil {
 		if errors.Is(cause, ErrDetached) {
 			return p, nil
@@ -67,7 +68,7 @@ func (q *Queue) ResumeAt(named string, p Place, lost func(error) error) (*Owned,
 	if q.e.Session().Err() != nil {
 		return nil, q.ended()
 	}
-	a, err := q.resumed(named, Record{ID: p.id, Mode: p.mode, Permits: int(p.permits), Priority: int(p.priority)}, lost)
+	a, err := q.resumed(named, Record{ID: p.id, Mode: p.mode, Permits: int(p.permits), Priority: int(p.priority), Rank: int(p.rank)}, lost)
 	if err != nil {
 		return nil, err
 	}
@@ -117,12 +118,29 @@ func (q *Queue) Resume(ctx context.Context, named string, token int64, lost func
 	if err != nil {
 		return nil, err
 	}
+	if err := a.findTicket(ctx, &own); err != nil {
+		a.forget()
+		return nil, err
+	}
 	t := a.tenureFound(own)
 	if token != 0 {
 		t.index = token & (1<<tokenShift - 1)
 	}
 	a.release(own.home)
 	return t.newOwned(ctx, a), nil
+}
+
+// findTicket adds the ticket of what stands to the belongings, if it waited in
+// another bucket than those that were read.
+func (a *acquisition) findTicket(ctx context.Context, own *belongings) error {
+	if a.bucket() == bucketOf(0) {
+		return nil
+	}
+	resp, err := a.q.e.Client().Get(ctx, a.parts[0].ticket)
+	if err == nil {
+		own.tickets = append(own.tickets, resp.Kvs...)
+	}
+	return err
 }
 
 // release notes what a release of a has to add, since nobody here remembers how
@@ -153,7 +171,7 @@ func (q *Queue) resumed(named string, r Record, lost func(error) error) (*acquis
 	if r.ID == "" || r.Mode == Set {
 		return nil, fmt.Errorf("%w: an ownership of several names cannot be resumed", core.ErrInvalid)
 	}
-	req := &Request{Names: []string{named}, Mode: r.Mode, Permits: r.Permits, Priority: r.Priority, Lost: lost,
+	req := &Request{Names: []string{named}, Mode: r.Mode, Permits: r.Permits, Priority: r.Priority, Rank: r.Rank, Lost: lost,
 		Grace: time.Duration(r.Grace) * time.Millisecond, Purpose: r.Purpose}
 	return q.acquisitionOf(r.ID, req, []*name{q.use(named)}), nil
 }
