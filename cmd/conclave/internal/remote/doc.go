@@ -1,4 +1,5 @@
-// Package remote is a caller of Conclave hosts: sessions and locks over gRPC.
+// Package remote is a caller of Conclave hosts: sessions, and what they own, over
+// gRPC.
 //
 // # Guarantees
 //

@@ -11,9 +11,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	electionv1 "github.com/conclavehq/conclave/api/conclave/election/v1"
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/election"
 	"github.com/conclavehq/conclave/internal/clock"
 	"github.com/conclavehq/conclave/internal/ownership"
 )
@@ -60,26 +62,38 @@ func TestValidity(t *testing.T) {
 // An ownership is over when a complete state says so, and only then.
 func TestLostIn(t *testing.T) {
 	const token = 7<<tokenShift | 1
-	h := &Held{name: "x", token: token}
+	locked := lockClaim{&lockv1.AcquireRequest{Name: "x"}}
 	own := &lockv1.Holder{Token: token}
 	other := &lockv1.Holder{Token: token + 1}
+	led := electionClaim{&electionv1.CampaignRequest{Name: "x"}}
+	told := func(d *electionv1.StepDown) *standing {
+		return led.standing(&electionv1.Election{Leaders: []*electionv1.Leader{{Token: token, StepDown: d}}, LeaderCount: 1})
+	}
 	for _, c := range []struct {
 		what  string
-		state *lockv1.Lock
+		claim claim
+		state *standing
 		cause error
 	}{
-		{"held", &lockv1.Lock{Holders: []*lockv1.Holder{other, own}, HolderCount: 2}, nil},
-		{"not shown among many", &lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 2}, nil},
-		{"held by another", &lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 1}, core.ErrKeyDeleted},
-		{"free", nil, core.ErrKeyDeleted},
-		{"revoked", &lockv1.Lock{Holders: []*lockv1.Holder{{Token: token, Revocation: &lockv1.Revocation{By: "a", Reason: "b"}}}, HolderCount: 1}, core.ErrRevoked},
+		{"held", locked, locked.standing(&lockv1.Lock{Holders: []*lockv1.Holder{other, own}, HolderCount: 2}), nil},
+		{"not shown among many", locked, locked.standing(&lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 2}), nil},
+		{"held by another", locked, locked.standing(&lockv1.Lock{Holders: []*lockv1.Holder{other}, HolderCount: 1}), core.ErrKeyDeleted},
+		{"free", locked, nil, core.ErrKeyDeleted},
+		{"revoked", locked, locked.standing(&lockv1.Lock{Holders: []*lockv1.Holder{{Token: token, Revocation: &lockv1.Revocation{By: "a", Reason: "b"}}}, HolderCount: 1}), core.ErrRevoked},
+		{"leads", led, told(nil), nil},
+		{"another leads", led, led.standing(&electionv1.Election{Leaders: []*electionv1.Leader{{Token: token + 1}}, LeaderCount: 1}), core.ErrKeyDeleted},
+		{"vacant", led, led.standing(&electionv1.Election{}), core.ErrKeyDeleted},
+		{"forced", led, told(&electionv1.StepDown{By: "a", Reason: "b"}), core.ErrRevoked},
+		{"transferred", led, told(&electionv1.StepDown{By: "a", To: "c"}), election.ErrTransferred},
+		{"transferred, leads until it resigns", led, told(&electionv1.StepDown{By: "a", To: "c"}), core.ErrReleased},
 	} {
+		h := &Held{claim: c.claim, token: token}
 		if got := h.lostIn(c.state); !errors.Is(got, c.cause) {
 			t.Errorf("%s: %v, want %v", c.what, got, c.cause)
 		}
 	}
-	if h.grantedAt() != 7 {
-		t.Errorf("granted at %d", h.grantedAt())
+	if got := (&Held{token: token}).grantedAt(); got != 7 {
+		t.Errorf("granted at %d", got)
 	}
 }
 
