@@ -8,7 +8,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -192,38 +191,6 @@ func (e *Engine) Shared(key any, first func() any) any {
 		e.shared[key] = v
 	}
 	return v
-}
-
-// Do sends one transaction and waits for its result. It returns early when ctx
-// ends: with an error that is commit.ErrUnknown if the transaction was under
-// way, else it was never sent.
-func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
-	if ctx.Err() != nil {
-		return commit.Result{}, context.Cause(ctx)
-	}
-	type answer struct {
-		r   commit.Result
-		err error
-	}
-	answers := make(chan answer, 1)
-	ticket := e.Run(ctx, t.Scope, func() commit.Txn { return t }, func(r commit.Result, err error) {
-		answers <- answer{r, err}
-	})
-	caller, session := Ends(ctx)
-	select {
-	case a := <-answers:
-		if a.err != nil && ctx.Err() != nil && errors.Is(a.err, commit.ErrUnknown) {
-			return a.r, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
-		}
-		return a.r, a.err
-	case <-caller:
-	case <-session:
-	}
-	_ = ctx.Err() // a joint context finds out here why it ended
-	if ticket.Withdraw() {
-		return commit.Result{}, context.Cause(ctx)
-	}
-	return commit.Result{}, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
 }
 
 // Close lets calls, background work and what was submitted end until ctx ends,
