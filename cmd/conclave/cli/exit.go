@@ -14,6 +14,7 @@ import (
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/election"
 	"github.com/conclavehq/conclave/lock"
 )
 
@@ -96,8 +97,11 @@ func knownErrors() []knownError {
 	return []knownError{
 		{core.ErrInvalid, ExitUsage, "invalid_argument", "invalid_argument", ""},
 		{core.ErrUnknownOutcome, ExitUnknown, "unknown", "outcome_unknown", unknownHint},
-		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", slotsHint},
+		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", ""}, // election.ErrSeatsMismatch is the same
 		{lock.ErrLocked, ExitNotAcquired, "aborted", "locked", ""},
+		{election.ErrNoLeader, ExitNotFound, "not_found", "not_found", ""},
+		{election.ErrNoContender, ExitNotFound, "not_found", "not_found", ""},
+		{election.ErrNotTransferred, ExitNotAcquired, "aborted", "conflict", ""},
 		{core.ErrSessionExpired, ExitNotAcquired, "failed_precondition", "session_expired", expiredHint},
 		{fs.ErrPermission, ExitFailed, "unknown", "failed", ""},
 	}

@@ -110,9 +110,12 @@ func (h *house) start(cmd *exec.Cmd) {
 }
 
 // run starts `conclave lock run` on a shell script.
-func (h *house) run(flags, script string) *exec.Cmd {
+func (h *house) run(flags, script string) *exec.Cmd { return h.under("lock run "+flags, script) }
+
+// under starts a conclave command with flags on a shell script.
+func (h *house) under(flags, script string) *exec.Cmd {
 	h.t.Helper()
-	args := append([]string{"lock", "run"}, strings.Fields(flags)...)
+	args := strings.Fields(flags)
 	cmd := h.command(append(args, "--", "/bin/sh", "-c", script)...)
 	h.start(cmd)
 	return cmd
@@ -141,20 +144,21 @@ func (h *house) client() *clientv3.Client {
 	return c
 }
 
-// left returns how many keys of locks there are, and how many sessions. What the
-// host's recorder keeps for itself does not count.
+// left returns how many keys of recipes there are, and how many sessions. What the
+// host's recorders keep for themselves does not count.
 func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
 	t.Helper()
-	resp, err := c.Get(t.Context(), lockKeys, clientv3.WithPrefix())
+	resp, err := c.Get(t.Context(), allKeys, clientv3.WithPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorder := int64(0)
+	recorders := make(map[int64]bool)
 	for _, kv := range resp.Kvs {
-		if !strings.HasPrefix(string(kv.Key), lockKeys+"_") {
+		_, rest, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), allKeys), "/")
+		if !strings.HasPrefix(rest, "_") {
 			keys++
-		} else if kv.Lease != 0 {
-			recorder = kv.Lease
+		} else if rest == "_recorder" {
+			recorders[kv.Lease] = true
 		}
 	}
 	l, err := c.Leases(t.Context())
@@ -162,14 +166,17 @@ func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
 		t.Fatal(err)
 	}
 	for _, lease := range l.Leases {
-		if int64(lease.ID) != recorder {
+		if !recorders[int64(lease.ID)] {
 			sessions++
 		}
 	}
 	return keys, sessions
 }
 
-const lockKeys = "/conclave/default/lock/"
+const (
+	allKeys  = "/conclave/default/"
+	lockKeys = allKeys + "lock/"
+)
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -22,9 +22,8 @@ type lockFlags struct {
 	slots   int
 	noWait  bool
 	purpose string
-	ttl     durationFlag
 	wait    durationFlag
-	grace   durationFlag
+	tenure
 }
 
 func (a *app) lockCommand() *cobra.Command {
@@ -40,11 +39,7 @@ func (a *app) lockCommand() *cobra.Command {
 }
 
 func (a *app) lockRunCommand() *cobra.Command {
-	f := lockFlags{
-		ttl:   durationFlag{name: "ttl", min: minTTL, max: maxTTL, whole: true, value: defaultTTL},
-		wait:  durationFlag{name: "wait", max: maxDuration},
-		grace: durationFlag{name: "grace", max: maxTTL, value: defaultGrace},
-	}
+	f := lockFlags{wait: durationFlag{name: "wait", max: maxDuration}, tenure: defaultTenure()}
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [argument...]",
 		Short: "Run a command under a lock",
@@ -71,7 +66,7 @@ the lock is asked for.`,
   conclave lock run deploy --no-wait -- ./deploy.sh || echo "somebody else deploys"
   conclave lock run reports --shared -- ./read.sh
   conclave lock run workers --slots 3 --wait 1m -- ./work.sh`,
-		Args: lockRunArgs,
+		Args: commandArgs("conclave lock run nightly -- ./job.sh"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.lockRun(cmd.Context(), args[0], args[1:], f.check(cmd))
 		},
@@ -85,20 +80,6 @@ the lock is asked for.`,
 	fs.StringVar(&f.purpose, "purpose", "", "what for, shown to those who wait")
 	fs.Var(&f.grace, "grace", "time between TERM and KILL when renewals stop")
 	return cmd
-}
-
-func lockRunArgs(cmd *cobra.Command, args []string) error {
-	const hint = "such as: conclave lock run nightly -- ./job.sh"
-	dash := cmd.ArgsLenAtDash()
-	switch {
-	case len(args) == 0 || dash == 0:
-		return usage("invalid_arguments", hint, "NAME is missing")
-	case dash > 1 || (dash < 0 && len(args) > 1):
-		return usage("invalid_arguments", hint, "unexpected argument %q: the command must follow --", args[1])
-	case len(args) == 1:
-		return usage("invalid_arguments", hint, "the command is missing: it must follow --")
-	}
-	return nil
 }
 
 // A lockRequest is a checked command line.

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	electionv1 "github.com/conclavehq/conclave/api/conclave/election/v1"
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/cmd/conclave/internal/remote"
 	"github.com/conclavehq/conclave/core"
@@ -30,6 +31,8 @@ type session interface {
 	Remaining() time.Duration
 	// lock acquires name in the mode that the flags say.
 	lock(ctx context.Context, name string, f lockFlags) (*owned, error)
+	// campaign waits until the election name is won.
+	campaign(ctx context.Context, name string, f electionFlags) (*owned, error)
 	// close lets go of everything, and of the connection.
 	close()
 }
@@ -163,6 +166,20 @@ func (s *hostSession) lock(ctx context.Context, name string, f lockFlags) (*owne
 	if err != nil {
 		return nil, f.notAcquired(ctx, name, err)
 	}
+	return ownedAtHost(h), nil
+}
+
+func (s *hostSession) campaign(ctx context.Context, name string, f electionFlags) (*owned, error) {
+	h, err := s.Campaign(ctx, &electionv1.CampaignRequest{
+		Name: name, Value: f.value, Priority: int32(f.priority), Grace: durationpb.New(f.forcedGrace()), //nolint:gosec // within int8
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ownedAtHost(h), nil
+}
+
+func ownedAtHost(h *remote.Held) *owned {
 	return &owned{h.Context(), h.Token(), func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), releasing)
 		defer cancel()
@@ -171,5 +188,5 @@ func (s *hostSession) lock(ctx context.Context, name string, f lockFlags) (*owne
 			return fmt.Errorf("%w: %w", core.ErrUnknownOutcome, err)
 		}
 		return err
-	}}, nil
+	}}
 }

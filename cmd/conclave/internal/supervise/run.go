@@ -49,6 +49,7 @@ type run struct {
 	told     time.Duration // the end of validity that the guard knows
 	opened   bool          // the stub was let through the gate
 	asked    bool          // TERM was sent because renewals stopped
+	hungUp   bool          // a HUP was forwarded
 	result   Result
 	err      error
 	startErr error
@@ -70,6 +71,11 @@ func (r *run) supervise() (Result, error) {
 		// The guard may have been quicker than the wrapper, which may just have been resumed.
 		r.result.Lost, r.result.Why = true, context.Cause(r.Lost)
 	}
+	r.result.Code = ws.ExitStatus()
+	if ws.Signaled() {
+		r.result.Code = 128 + int(ws.Signal())
+	}
+	r.result.Asked = r.result.Asked || r.diedOfPerson()
 	r.leftovers()
 	r.tty.takeBack()
 	if r.guard != nil {
@@ -78,11 +84,20 @@ func (r *run) supervise() (Result, error) {
 	if r.startErr != nil {
 		return r.result, &StartError{Path: r.Path, Err: r.startErr}
 	}
-	r.result.Code = ws.ExitStatus()
-	if ws.Signaled() {
-		r.result.Code = 128 + int(ws.Signal())
-	}
 	return r.result, r.err
+}
+
+// diedOfPerson reports whether the command ended of a signal that a person's
+// terminal sends, to its foreground group and not to this process. Shells and others
+// that catch one say so by 128+n.
+func (r *run) diedOfPerson() bool {
+	switch syscall.Signal(r.result.Code - 128) {
+	case unix.SIGINT, unix.SIGQUIT:
+		return r.tty.given
+	case unix.SIGHUP:
+		return r.tty.given || r.hungUp
+	}
+	return false
 }
 
 // loop waits for the command's end and does what must be done before it.
@@ -178,9 +193,17 @@ func (r *run) tell(deadline time.Duration) {
 }
 
 func (r *run) forward(sig os.Signal) {
-	if s, ok := sig.(syscall.Signal); ok {
-		r.end(s)
+	s, ok := sig.(syscall.Signal)
+	if !ok {
+		return
 	}
+	switch s {
+	case unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
+		r.result.Asked = true
+	case unix.SIGHUP: // many a server reads its configuration again
+		r.hungUp = true
+	}
+	r.end(s)
 }
 
 // end sends a signal that is meant to be seen by a stopped group too.

@@ -64,6 +64,10 @@ type Result struct {
 	Code int   // exit code; 128+n when signal n ended it
 	Lost bool  // it was ended because ownership was lost or renewals had stopped
 	Why  error // the cause of the loss, nil if renewals had stopped and ownership was not yet over
+	// Asked says that whoever runs this process asked for the end: INT, QUIT or TERM
+	// was forwarded, the command died of a HUP that was, or of what a person typed
+	// (or of a hang-up) on the terminal that it had.
+	Asked bool
 }
 
 func (c *Config) notify(line string) {
