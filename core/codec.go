@@ -13,8 +13,8 @@ import (
 // for concurrent use, keeps no reference to what it is given, and its errors
 // never quote the value, since they end in logs.
 type Codec interface {
-	// Name says what the bytes are, such as "json". Records carry it, and a
-	// reader with a codec of another name refuses them.
+	// Name says what the bytes are, such as "json". Records carry it for people
+	// and tools; a reader decodes with the codec that it has.
 	Name() string
 	// Encode returns the bytes of v. The same v gives the same bytes.
 	Encode(v any) ([]byte, error)
