@@ -117,7 +117,7 @@ who forced it and why, purpose.`,
 				return usage("invalid_name", "", "%s", err)
 			}
 			return a.withLocks(cmd.Context(), func(ctx context.Context, t target, l locks) error {
-				resp, err := l.History(ctx, &lockv1.HistoryRequest{Namespace: a.namespace(t), Name: args[0], Limit: limit})
+				resp, err := ask(ctx, l, lockv1.LockServiceClient.History, &lockv1.HistoryRequest{Namespace: a.namespace(t), Name: args[0], Limit: limit})
 				if err != nil {
 					return err
 				}

@@ -34,7 +34,7 @@ what can be done about it.`,
 				return usage("invalid_name", "", "%s", err)
 			}
 			return a.withLocks(cmd.Context(), func(ctx context.Context, t target, l locks) error {
-				resp, err := l.Why(ctx, &lockv1.WhyRequest{Namespace: a.namespace(t), Name: args[0]})
+				resp, err := ask(ctx, l, lockv1.LockServiceClient.Why, &lockv1.WhyRequest{Namespace: a.namespace(t), Name: args[0]})
 				if err != nil {
 					return err
 				}
@@ -215,7 +215,7 @@ so this is for an operator, and needs --force.`,
 				return err
 			}
 			return a.withLocks(cmd.Context(), func(ctx context.Context, t target, l locks) error {
-				resp, err := l.ForceRelease(ctx, &lockv1.ForceReleaseRequest{
+				resp, err := act(ctx, l, lockv1.LockServiceClient.ForceRelease, &lockv1.ForceReleaseRequest{
 					Namespace: a.namespace(t), Name: args[0], Reason: f.reason, Token: f.token, By: a.operator(t),
 				})
 				if err != nil {
