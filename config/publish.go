@@ -150,7 +150,7 @@ func (r *release) read(ctx context.Context) error {
 
 func (r *release) look(ctx context.Context, c Change, kv *mvccpb.KeyValue) (found, error) {
 	f := found{revision: kv.GetModRevision()}
-	has := f.revision // the revision that the caller knows it by
+	has := f.revision            // the revision that the caller knows it by
 	v, _ := presentIn(c.Key, kv) // what is no version is replaced by one
 	if v != nil {
 		f.number = v.Number

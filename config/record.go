@@ -74,7 +74,7 @@ func decode(data []byte) (record, error) {
 		return record{}, errEmpty
 	}
 	line, value, ok := bytes.Cut(data, []byte("\n"))
-	if !ok || line[0] != '{' {
+	if !ok || len(line) == 0 || line[0] != '{' {
 		return record{}, errNoLine
 	}
 	r := record{value: value}
@@ -88,6 +88,8 @@ func decode(data []byte) (record, error) {
 		return record{}, errNoLine
 	case r.Size != len(value):
 		return record{}, errCut
+	case r.Deleted && len(value) > 0:
+		return record{}, errChanged
 	case r.Deleted:
 		return r, nil
 	case len(value) == 0:
