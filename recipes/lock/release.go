@@ -3,9 +3,6 @@ package lock
 import (
 	"context"
 	"errors"
-	"strings"
-
-	"google.golang.org/grpc/codes"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core"
@@ -28,7 +25,7 @@ func (i *instance) Release(ctx context.Context, req *lockv1.ReleaseRequest) (*lo
 		return nil, err
 	}
 	if err := i.release(ctx, s, req.GetName(), token); err != nil {
-		return nil, releaseStatus(req.GetName(), err)
+		return nil, service.OwnerStatus(err, lock.ErrLost, "own", req.GetName(), status)
 	}
 	return &lockv1.ReleaseResponse{}, nil
 }
@@ -69,20 +66,4 @@ func releaseAt(s *core.Session, name string, place lock.Place) error {
 		return err
 	}
 	return h.Unlock()
-}
-
-// releaseStatus is the error of a release, in words that say what is so now.
-func releaseStatus(name string, err error) error {
-	switch {
-	case errors.Is(err, lock.ErrStaleToken):
-		_, now, _ := strings.Cut(err.Error(), lock.ErrStaleToken.Error()+": ")
-		return recipe.Errorf(codes.FailedPrecondition, service.ReasonStaleToken, "the session owns %q by another token: %s", name, now)
-	case !errors.Is(err, lock.ErrLost), errors.Is(err, core.ErrSessionExpired), errors.Is(err, core.ErrSessionClosed),
-		errors.Is(err, core.ErrUnknownOutcome):
-		return status(err)
-	case errors.Is(err, core.ErrRevoked):
-		return recipe.Errorf(codes.FailedPrecondition, recipe.ReasonNotOwner, "the session does not own %q any more: it was forced out", name)
-	default:
-		return recipe.Errorf(codes.FailedPrecondition, recipe.ReasonNotOwner, "the session does not own %q", name)
-	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/core/host"
+	"github.com/conclavehq/conclave/recipes/election"
 	"github.com/conclavehq/conclave/recipes/lock"
 )
 
@@ -23,7 +24,7 @@ const hostStop = 2500 * time.Millisecond
 
 // standard are the recipes of every host that this program runs.
 func standard() fx.Option {
-	return host.Add(host.WithRecipe(lock.Recipe{}))
+	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}))
 }
 
 // A hostRun is one run of a host in this process.

@@ -9,6 +9,8 @@ import (
 const (
 	Released     = "released"
 	Forced       = "forced"
+	Transferred  = "transferred" // of elections, as is the next one
+	Unhealthy    = "unhealthy"
 	SessionEnded = "session_ended"
 	Deleted      = "deleted"
 	Downgraded   = "downgraded"
@@ -27,6 +29,8 @@ type Ending struct {
 	PID      int       `json:"pid"`
 	Lease    int64     `json:"lease"`
 	Purpose  string    `json:"purpose,omitempty"`
+	Value    string    `json:"value,omitempty"` // that a leader began with, the first 256 bytes
+	Zone     string    `json:"zone,omitempty"`  // of a leader
 	Since    time.Time `json:"since"`
 	Until    time.Time `json:"until"`
 	Bound    bool      `json:"bound,omitempty"` // until is the latest that it can be
@@ -61,6 +65,8 @@ type mark struct {
 const (
 	version = 1
 	maxGaps = 10
+
+	maxValue = 256
 )
 
 func encode(v any) string {

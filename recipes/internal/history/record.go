@@ -102,7 +102,7 @@ func (t *term) isOwner(key string) bool {
 	if !ok {
 		return false
 	}
-	kind, _, _ := state.Parse(rest)
+	kind, _ := state.Parse(rest)
 	return kind.Owner()
 }
 

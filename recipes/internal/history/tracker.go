@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/conclavehq/conclave/internal/waitqueue"
 	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
@@ -108,7 +109,7 @@ func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, b
 	if !ok {
 		return found{}, false
 	}
-	kind, id, _ := state.Parse(rest)
+	kind, id := state.Parse(rest)
 	n := t.names.Get(segment)
 	if !kind.Owner() || n == nil || n.Owners[string(ev.Kv.Key)] == nil {
 		return found{}, false
@@ -164,7 +165,7 @@ func (t *tracker) owns(segment string, key []byte) bool {
 	if !ok || s != segment {
 		return false
 	}
-	kind, _, _ := state.Parse(rest)
+	kind, _ := state.Parse(rest)
 	return kind.Owner()
 }
 
@@ -182,6 +183,8 @@ func (t *tracker) cause(f *found, gone map[int64]bool) string {
 		return Downgraded
 	case f.next == nil && gone[f.owner.Lease]:
 		return SessionEnded
+	case f.notice != nil && f.notice.To != nil:
+		return Transferred
 	case f.notice != nil:
 		return Forced
 	case f.next != nil:
@@ -200,8 +203,8 @@ func (f *found) ending() Ending {
 	r := state.RecordOf(f.owner)
 	e := Ending{ID: r.ID, Token: state.TokenOf(f.owner, f.ticket), Mode: state.ModeName(r.Mode), Permits: r.Permits, Owner: r.Owner,
 		Host: r.Host, PID: r.PID, Lease: f.owner.Lease, Purpose: r.Purpose, Since: r.Since, Until: f.seen, Bound: f.bound,
-		Cause: f.cause, Revision: f.rev}
-	if f.notice != nil && e.Cause == Forced {
+		Cause: f.cause, Revision: f.rev, Value: beginning(r.Value), Zone: r.Zone}
+	if f.notice != nil && (e.Cause == Forced || e.Cause == Transferred) {
 		e.By, e.Reason = f.notice.By, f.notice.Reason
 	}
 	if f.next != nil && !f.downgraded {
@@ -226,10 +229,32 @@ func (f *found) passed(e *Ending) {
 	if !next.Since.IsZero() {
 		e.Until, e.Bound = next.Since, false
 	}
-	if p := next.Prev; p != nil && p.ID == e.ID && p.Cause == state.CauseForced {
-		e.Cause = Forced
-		if by, reason, ok := strings.Cut(p.By, ": "); ok && e.By == "" {
-			e.By, e.Reason = by, reason
-		}
+	if p := next.Prev; p != nil && p.ID == e.ID {
+		e.explain(p)
 	}
+}
+
+// explain adds why the ownership ended, as the next owner's record says.
+func (e *Ending) explain(p *waitqueue.Prev) {
+	by, reason, ok := strings.Cut(p.By, ": ")
+	switch {
+	case p.Cause == waitqueue.CauseUnhealthy:
+		e.Cause, e.By, e.Reason = Unhealthy, "", strings.TrimPrefix(p.By, e.Owner+": "+Unhealthy+": ")
+		return
+	case p.Cause == waitqueue.CauseReleased && e.Cause == Transferred: // it let go before it knew
+		e.Cause, e.By, e.Reason = Released, "", ""
+		return
+	case p.Cause == waitqueue.CauseTransferred:
+		e.Cause = Transferred
+	case p.Cause == waitqueue.CauseForced && e.Cause != Transferred: // else the grace was too short
+		e.Cause = Forced
+	}
+	if ok && e.By == "" {
+		e.By, e.Reason = by, reason
+	}
+}
+
+// beginning is the part of a value that a history keeps.
+func beginning(value string) string {
+	return strings.ToValidUTF8(value[:min(len(value), maxValue)], "")
 }

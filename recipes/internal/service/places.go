@@ -60,7 +60,7 @@ type recent[P Place] struct {
 	since time.Time
 }
 
-// NewPlaces returns places in which nothing is remembered. Run has to run.
+// NewPlaces returns places in which nothing is remembered. Who calls Put runs Run.
 func NewPlaces[P Place]() *Places[P] {
 	return &Places[P]{kick: make(chan struct{}, 1), all: make(map[PlaceKey]*slot[P])}
 }
@@ -110,6 +110,15 @@ func (p *Places[P]) Put(at PlaceKey, held Owned[P]) {
 		case p.kick <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// Keep remembers the place of an ownership, unless a later one is known.
+func (p *Places[P]) Keep(at PlaceKey, place P) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.slot(at); s.token() <= place.Token() {
+		*s = slot[P]{calls: s.calls, place: place}
 	}
 }
 

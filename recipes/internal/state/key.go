@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/waitqueue"
 )
 
 // A Kind is what a key below a name is for.
@@ -20,6 +21,7 @@ const (
 	Limit
 	Shadow
 	Notice
+	Given
 )
 
 // Owner tells whether a key of this kind is an ownership.
@@ -89,28 +91,83 @@ func (s Space) Split(key string) (segment, rest string, ok bool) {
 	return strings.Cut(path, "/")
 }
 
+// The first parts of keys below a name that begin or end ranges.
+const (
+	givenPart  = "given"
+	linePart   = "line"
+	noticePart = "notice"
+)
+
+// Owners returns the ranges of one name that hold its owners with what they gave
+// and are told, Line the one of the tickets.
+func (s Space) Owners(name string) []Range {
+	p := s.Name(name)
+	return []Range{{p + givenPart, p + linePart}, within(p + noticePart)}
+}
+
+// Line is a part of a name; see Owners.
+func (s Space) Line(name string) Range { return within(s.Name(name) + linePart) }
+
+func within(part string) Range { return Range{part + "/", part + afterSlash} }
+
+const afterSlash = "0" // the byte that follows the delimiter
+
 // Parse takes apart what follows the delimiter of a name. The id is the
-// acquisition's where the key has it, and bucket the urgency of a ticket.
-func Parse(rest string) (kind Kind, id string, bucket uint8) {
+// acquisition's where the key has it.
+func Parse(rest string) (kind Kind, id string) {
 	part, id, deeper := strings.Cut(rest, "/")
-	switch {
-	case part == "grant" && !deeper:
-		return Grant, "", 0
-	case part == "limit" && !deeper:
-		return Limit, "", 0
-	case part == "shadow" && !deeper:
-		return Shadow, "", 0
-	case part == "read" && deeper:
-		return Read, id, 0
-	case part == "hold" && deeper:
-		return Hold, id, 0
-	case part == "notice" && deeper:
-		return Notice, id, 0
-	case part == "line" && deeper:
-		hex, id, _ := strings.Cut(id, "/")
-		if b, err := strconv.ParseUint(hex, 16, 8); err == nil && id != "" {
-			return Ticket, id, uint8(b)
+	if !deeper {
+		return single(part), ""
+	}
+	switch part {
+	case "read":
+		return Read, id
+	case "hold":
+		return Hold, id
+	case noticePart:
+		return Notice, id
+	case givenPart:
+		return Given, id
+	case linePart:
+		text, id, _ := strings.Cut(id, "/")
+		if _, ok := parseUrgency(text); ok && id != "" {
+			return Ticket, id
 		}
 	}
-	return Other, "", 0
+	return Other, ""
 }
+
+// single is the kind of a key that a name has once.
+func single(part string) Kind {
+	switch part {
+	case "grant":
+		return Grant
+	case "limit":
+		return Limit
+	case "shadow":
+		return Shadow
+	default:
+		return Other
+	}
+}
+
+// An urgency is a ticket's place in line before its age counts: two hexadecimal
+// digits of the priority and, in elections, one of the candidate's rank. A smaller
+// one goes first.
+type urgency uint16
+
+const rankBits = 4
+
+func parseUrgency(text string) (u urgency, ok bool) {
+	if len(text) != 2 && len(text) != 3 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text, 16, 12)
+	if len(text) == 2 {
+		n <<= rankBits
+	}
+	return urgency(n), err == nil
+}
+
+// priority is the one that the waiter asked for.
+func (u urgency) priority() int { return waitqueue.MaxPriority - int(u>>rankBits) }

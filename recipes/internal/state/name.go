@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"strconv"
@@ -9,7 +10,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
-	"github.com/conclavehq/conclave/internal/waitqueue"
 )
 
 // waiting is the version of a ticket that waits: granting it puts it again.
@@ -24,6 +24,7 @@ type Name struct {
 	Granted map[string]*mvccpb.KeyValue // granted tickets, by acquisition
 	waiting map[string]*mvccpb.KeyValue // waiting tickets, by acquisition
 	notices map[string]*mvccpb.KeyValue // by acquisition
+	given   map[string]*mvccpb.KeyValue // values that owners gave later, by acquisition
 	limit   *mvccpb.KeyValue
 	shadow  bool
 }
@@ -43,7 +44,7 @@ func (n *Name) Idle() bool { return len(n.Owners) == 0 && len(n.waiting) == 0 }
 
 // empty tells that nothing is known of the name.
 func (n *Name) empty() bool {
-	return n.Idle() && len(n.Granted) == 0 && len(n.notices) == 0 && n.limit == nil && !n.shadow
+	return n.Idle() && len(n.Granted) == 0 && len(n.notices) == 0 && len(n.given) == 0 && n.limit == nil && !n.shadow
 }
 
 // Delayed tells that a lock delay keeps the name from everybody.
@@ -94,7 +95,7 @@ func (n *Name) Apply(rest string, ev *clientv3.Event) {
 	if ev.Type == mvccpb.DELETE {
 		kv = nil
 	}
-	kind, id, _ := Parse(rest)
+	kind, id := Parse(rest)
 	switch kind {
 	case Grant, Read, Hold:
 		set(&n.Owners, string(ev.Kv.Key), kv)
@@ -102,6 +103,8 @@ func (n *Name) Apply(rest string, ev *clientv3.Event) {
 		n.ticket(id, kv)
 	case Notice:
 		set(&n.notices, id, kv)
+	case Given:
+		set(&n.given, id, kv)
 	case Limit:
 		n.limit = kv
 	case Shadow:
@@ -137,6 +140,9 @@ func (n *Name) Holders() []Holder {
 	holders := make([]Holder, 0, len(n.Owners))
 	for _, kv := range n.Owners {
 		r := RecordOf(kv)
+		if given, ok := n.given[r.ID]; ok {
+			r.Value = givenOf(given)
+		}
 		holders = append(holders, Holder{Record: r, Token: TokenOf(kv, n.Granted[r.ID]), Lease: kv.Lease, Notice: n.Notice(r.ID)})
 	}
 	slices.SortFunc(holders, func(a, b Holder) int { return cmp.Compare(a.Token, b.Token) })
@@ -150,7 +156,7 @@ func (n *Name) Waiters() []Waiter {
 		waiters = append(waiters, waiterOf(kv))
 	}
 	slices.SortFunc(waiters, func(a, b Waiter) int {
-		return cmp.Or(cmp.Compare(a.bucket, b.bucket), cmp.Compare(a.create, b.create))
+		return cmp.Or(cmp.Compare(a.urgency, b.urgency), cmp.Compare(a.create, b.create))
 	})
 	return waiters
 }
@@ -158,8 +164,8 @@ func (n *Name) Waiters() []Waiter {
 // First returns who is next in line; ok is false if nobody waits.
 func (n *Name) First() (first Waiter, ok bool) {
 	for _, kv := range n.waiting {
-		w := Waiter{create: kv.CreateRevision, bucket: bucketOf(kv)}
-		if !ok || w.bucket < first.bucket || w.bucket == first.bucket && w.create < first.create {
+		w := Waiter{create: kv.CreateRevision, urgency: urgencyOf(kv)}
+		if !ok || w.urgency < first.urgency || w.urgency == first.urgency && w.create < first.create {
 			first, ok = waiterOf(kv), true
 		}
 	}
@@ -167,24 +173,13 @@ func (n *Name) First() (first Waiter, ok bool) {
 }
 
 func waiterOf(kv *mvccpb.KeyValue) Waiter {
-	b := bucketOf(kv)
-	return Waiter{Record: ticketOf(kv).Record, Lease: kv.Lease, Priority: waitqueue.MaxPriority - int(b), bucket: b, create: kv.CreateRevision}
+	u := urgencyOf(kv)
+	return Waiter{Record: ticketOf(kv).Record, Lease: kv.Lease, Priority: u.priority(), urgency: u, create: kv.CreateRevision}
 }
 
-// bucketOf reads a ticket's urgency from its key, which ends in line/<b>/<acq>.
-func bucketOf(kv *mvccpb.KeyValue) uint8 {
-	key := string(kv.Key)
-	for cut, i := 0, len(key)-1; i >= 0; i-- {
-		if key[i] != '/' {
-			continue
-		}
-		if cut++; cut == 2 {
-			b, err := strconv.ParseUint(key[i+1:i+3], 16, 8)
-			if err != nil {
-				return 0
-			}
-			return uint8(b)
-		}
-	}
-	return 0
+// urgencyOf reads a ticket's urgency from its key, which ends in line/<b>/<acq>.
+func urgencyOf(kv *mvccpb.KeyValue) urgency {
+	key := kv.Key[:max(0, bytes.LastIndexByte(kv.Key, '/'))]
+	u, _ := parseUrgency(string(key[bytes.LastIndexByte(key, '/')+1:]))
+	return u
 }

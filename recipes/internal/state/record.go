@@ -9,11 +9,21 @@ import (
 	"github.com/conclavehq/conclave/internal/waitqueue"
 )
 
-// A NoticeValue tells an owner that it is forced out.
+// A NoticeValue tells an owner that it is forced out, or has to let go in favour
+// of another one.
 type NoticeValue struct {
 	By     string `json:"by"`
 	Reason string `json:"reason"`
+	To     *Heir  `json:"to"` // nil: whoever is first in line
 }
+
+// An Heir is a waiter to whom a name is transferred.
+type Heir struct {
+	Ticket ticketValue `json:"ticket"`
+}
+
+// Owner is the heir's label.
+func (h *Heir) Owner() string { return h.Ticket.Record.Owner }
 
 // A ticketValue is what a ticket holds.
 type ticketValue struct {
@@ -49,9 +59,14 @@ func ticketOf(kv *mvccpb.KeyValue) ticketValue {
 	return t
 }
 
-// CauseForced is the cause, in a record's prev, of an ownership that was ended
-// by force.
-const CauseForced = "forced"
+// givenOf reads a value that an owner gave.
+func givenOf(kv *mvccpb.KeyValue) string {
+	var v struct {
+		Value string `json:"value"`
+	}
+	_ = json.Unmarshal(kv.Value, &v) // a foreign value reads as none
+	return v.Value
+}
 
 // tokenShift leaves room in a token for the index of a grant in its transaction.
 const tokenShift = 16
@@ -100,6 +115,6 @@ type Waiter struct {
 	Lease    int64
 	Priority int
 
-	bucket uint8
-	create int64
+	urgency urgency
+	create  int64
 }

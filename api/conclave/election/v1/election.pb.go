@@ -55,8 +55,8 @@ type CampaignRequest struct {
 	// From -128 to 127: a larger one goes ahead of all with a smaller one in the
 	// line. A leader is not interrupted by it.
 	Priority int32 `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Where the candidate runs, as others see it: at most 64 bytes of UTF-8 without
-	// control characters.
+	// Where the candidate runs, as others see it: a data centre, a rack; at most 64
+	// bytes of UTF-8 without control characters.
 	Zone string `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
 	// What the candidate stands for, as people read it in lists and histories: at
 	// most 256 bytes of UTF-8 without control characters.
@@ -66,9 +66,13 @@ type CampaignRequest struct {
 	Seats int32 `protobuf:"varint,9,opt,name=seats,proto3" json:"seats,omitempty"`
 	// How long the leader may take when it is asked to step down, at most 10
 	// seconds. Absent: 5 seconds.
-	Grace         *durationpb.Duration `protobuf:"bytes,10,opt,name=grace,proto3" json:"grace,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Grace *durationpb.Duration `protobuf:"bytes,10,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Where a leader had better be, the best zone first, at most 15. Among candidates
+	// of one priority those of the first zone go first, those of other zones at last.
+	// It says where this candidate stands, so all candidates should give the same.
+	PreferredZones []string `protobuf:"bytes,11,rep,name=preferred_zones,json=preferredZones,proto3" json:"preferred_zones,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CampaignRequest) Reset() {
@@ -167,6 +171,13 @@ func (x *CampaignRequest) GetSeats() int32 {
 func (x *CampaignRequest) GetGrace() *durationpb.Duration {
 	if x != nil {
 		return x.Grace
+	}
+	return nil
+}
+
+func (x *CampaignRequest) GetPreferredZones() []string {
+	if x != nil {
+		return x.PreferredZones
 	}
 	return nil
 }
@@ -625,7 +636,7 @@ type Leader struct {
 	Token int64 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"`
 	// Since when it leads, by the clock of the process that wrote it.
 	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
-	// What it stood for.
+	// What it stood for. Not in Observe.
 	Purpose string `protobuf:"bytes,5,opt,name=purpose,proto3" json:"purpose,omitempty"`
 	// Where it runs, as it said.
 	Zone string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
@@ -2105,15 +2116,16 @@ type Term struct {
 	// until, and with it led, is the latest that it can be: the recorder was not
 	// there when the term ended.
 	UntilIsBound bool `protobuf:"varint,6,opt,name=until_is_bound,json=untilIsBound,proto3" json:"until_is_bound,omitempty"`
-	// Why it ended: "resigned"; "unhealthy": the leader failed its own check;
-	// "transferred", see by and reason; "forced", see by and reason;
+	// Why it ended: "resigned"; "unhealthy": the leader failed its own check, and
+	// somebody else was next; "transferred", see by and reason; "forced", see by and
+	// reason;
 	// "session_ended": the leader did not resign, its session expired or was closed;
 	// "deleted": somebody deleted its key by hand; or "unknown": nobody recorded at
 	// that time, and the leader either resigned or its session ended.
 	Cause string `protobuf:"bytes,7,opt,name=cause,proto3" json:"cause,omitempty"`
 	// Who transferred it, or forced the leader to resign.
 	By string `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
-	// Why it was forced, or to whom it was transferred.
+	// Why it was forced, to whom it was transferred, or what the check said.
 	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What the leader stood for.
 	Purpose string `protobuf:"bytes,10,opt,name=purpose,proto3" json:"purpose,omitempty"`
@@ -2409,7 +2421,7 @@ var File_conclave_election_v1_election_proto protoreflect.FileDescriptor
 
 const file_conclave_election_v1_election_proto_rawDesc = "" +
 	"\n" +
-	"#conclave/election/v1/election.proto\x12\x14conclave.election.v1\x1a conclave/recipe/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x02\n" +
+	"#conclave/election/v1/election.proto\x12\x14conclave.election.v1\x1a conclave/recipe/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x02\n" +
 	"\x0fCampaignRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -2422,7 +2434,8 @@ const file_conclave_election_v1_election_proto_rawDesc = "" +
 	"\apurpose\x18\b \x01(\tR\apurpose\x12\x14\n" +
 	"\x05seats\x18\t \x01(\x05R\x05seats\x12/\n" +
 	"\x05grace\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x05grace\"<\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12'\n" +
+	"\x0fpreferred_zones\x18\v \x03(\tR\x0epreferredZones\"<\n" +
 	"\x10CampaignResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x03R\x05token\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"v\n" +

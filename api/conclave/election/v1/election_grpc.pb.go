@@ -81,8 +81,8 @@ type ElectionServiceClient interface {
 	// it is ready.
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_value,
-	// invalid_priority, invalid_zone, invalid_purpose, invalid_seats, invalid_wait,
-	// invalid_grace, invalid_session_id, conflict (the election is in use with
+	// invalid_priority, invalid_zone, invalid_preferred_zones, invalid_purpose,
+	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the election is in use with
 	// another number of seats, or an operator took the place in line away),
 	// session_expired, not_permitted, no_space, no_quorum, recipe_restarting,
 	// outcome_unknown.
@@ -353,8 +353,8 @@ type ElectionServiceServer interface {
 	// it is ready.
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_value,
-	// invalid_priority, invalid_zone, invalid_purpose, invalid_seats, invalid_wait,
-	// invalid_grace, invalid_session_id, conflict (the election is in use with
+	// invalid_priority, invalid_zone, invalid_preferred_zones, invalid_purpose,
+	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the election is in use with
 	// another number of seats, or an operator took the place in line away),
 	// session_expired, not_permitted, no_space, no_quorum, recipe_restarting,
 	// outcome_unknown.

@@ -1,0 +1,173 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	electionv1 "github.com/conclavehq/conclave/api/conclave/election/v1"
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/election"
+	"github.com/conclavehq/conclave/recipes/internal/service"
+	"github.com/conclavehq/conclave/recipes/internal/state"
+)
+
+// tryFor bounds a campaign that was to be tried once, and whose way was free when
+// it began.
+const tryFor = time.Second
+
+// Campaign implements the method of the ElectionService.
+func (i *instance) Campaign(ctx context.Context, req *electionv1.CampaignRequest) (*electionv1.CampaignResponse, error) {
+	space, err := i.Named(ctx, req.GetNamespace(), req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	c := candidacy{i: i, space: space, name: req.GetName(), value: req.GetValue(), seats: max(int(req.GetSeats()), 1)}
+	if c.wait, err = service.Duration("wait", req.GetWait(), service.Forever); err != nil {
+		return nil, err
+	}
+	opts, err := optionsOf(req)
+	if err != nil {
+		return nil, err
+	}
+	if c.s, err = recipe.Session(ctx, i.Env); err != nil {
+		return nil, err
+	}
+	i.Saw(space.Namespace())
+	c.e = election.New(c.s, c.name, opts...)
+	token, err := c.win(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &electionv1.CampaignResponse{Token: int64(token), Name: c.name}, nil
+}
+
+// optionsOf reads how to stand. Limits are the library's.
+func optionsOf(req *electionv1.CampaignRequest) ([]election.Option, error) {
+	opts := []election.Option{election.WithOnePerSession(), election.WithPriority(int(req.GetPriority())), election.WithPurpose(req.GetPurpose()),
+		election.WithZone(req.GetZone()), election.WithPreferredZones(req.GetPreferredZones()...)}
+	if n := int(req.GetSeats()); n != 0 {
+		opts = append(opts, election.WithSeats(n))
+	}
+	const absent = -1
+	grace, err := service.Duration("grace", req.GetGrace(), absent)
+	if err == nil && grace != absent {
+		opts = append(opts, election.WithGrace(grace))
+	}
+	return opts, err
+}
+
+// A candidacy is one call of Campaign.
+type candidacy struct {
+	i     *instance
+	e     *election.Election
+	s     *core.Session
+	space state.Space
+	name  string
+	value string
+	seats int
+	wait  time.Duration
+}
+
+// win leads, or tells why not.
+func (c *candidacy) win(ctx context.Context) (core.Token, error) {
+	at := service.PlaceKey{Lease: c.s.Lease(), Name: c.name}
+	c.i.places.Enter(at)
+	defer c.i.places.Leave(at)
+	bound := c.wait
+	if c.wait == 0 {
+		if err := c.free(ctx); err != nil {
+			return 0, err
+		}
+		bound = tryFor
+	}
+	waiting, done := c.i.Waiting(ctx, bound)
+	defer done()
+	for {
+		t, err := c.e.Campaign(waiting, c.value)
+		if errors.Is(err, service.ErrWaited) {
+			err = c.stillLed(ctx)
+		}
+		if err != nil {
+			return 0, status(err)
+		}
+		err = c.show(ctx, t)
+		switch {
+		case ctx.Err() != nil && !c.i.Stopping() && c.i.places.Only(at, t.Token()):
+			_ = t.Resign() // the caller went away, and was told that it has nothing
+			return 0, status(ctx.Err())
+		case errors.Is(err, election.ErrLost): // another term may be won
+			continue
+		}
+		// Nothing here has to look after a term: its caller renews the session, and
+		// follows Watch.
+		if place, err := t.Detach(); err == nil {
+			c.i.places.Keep(at, place)
+		}
+		return t.Token(), status(err)
+	}
+}
+
+// free reports whether nothing is in the way of a campaign.
+func (c *candidacy) free(ctx context.Context) error {
+	n, _, err := c.i.look(ctx, c.space, c.name, true)
+	if err != nil {
+		return status(err)
+	}
+	holders, lease := n.Holders(), int64(c.s.Lease())
+	for k := range holders {
+		if holders[k].Lease == lease {
+			return nil
+		}
+	}
+	first, waits := n.First()
+	switch {
+	case len(holders) >= c.seats:
+		return led(c.name, holders[0].Owner, 0)
+	case waits && first.Lease != lease:
+		return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: %s is next", c.name, first.Owner)
+	}
+	return nil
+}
+
+// show makes others see the value of a term that was won with another one: by an
+// earlier call, perhaps at another host.
+func (c *candidacy) show(ctx context.Context, t *election.Term) error {
+	leaders, err := service.Bounded(ctx, c.e.Leaders)
+	if err != nil {
+		return err
+	}
+	for _, l := range leaders {
+		switch {
+		case l.Token != t.Token():
+		case l.Value == c.value:
+			return nil
+		default:
+			return t.Proclaim(ctx, c.value)
+		}
+	}
+	return election.ErrLost
+}
+
+// stillLed is the error of a wait that took as long as it may, with the leader in
+// it.
+func (c *candidacy) stillLed(ctx context.Context) error {
+	n, _, err := c.i.look(ctx, c.space, c.name, false)
+	if err == nil {
+		if holders := n.Holders(); len(holders) > 0 {
+			return led(c.name, holders[0].Owner, c.wait)
+		}
+	}
+	return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: not won after %v", c.name, c.wait)
+}
+
+// led is the error of a campaign in an election that has its leader.
+func led(name, owner string, after time.Duration) error {
+	if after == 0 {
+		return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: led by %s", name, owner)
+	}
+	return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: led by %s, after %v", name, owner, after)
+}
