@@ -103,7 +103,7 @@ func (m *Meeting) Canonical(s *State) {
 	for a := range m.cfg.Arrivals {
 		c := &s.Arr[a]
 		if c.Phase == done {
-			c.V, c.Unknown, c.Gone = 0, false, false
+			c.V, c.Unknown, c.Gone, c.Deleted = 0, false, false, false
 		}
 		k := 0
 		for _, r := range c.Late {

@@ -83,6 +83,8 @@ func TestEveryGuardIsNeeded(t *testing.T) {
 		{"B14 a refused mark is not tried again", ReadyReplyIsFinal, "all are here", Config{Arrivals: three, Parties: 2, Cyclic: true, Faults: Faults{Cancel: 1}}},
 		{"B15 no list of the members is kept", ListIsNotKept, "member of two generations", Config{Arrivals: three, Parties: 2, Cyclic: true,
 			Faults: Faults{LoseReply: 1}}},
+		{"B16 who finds its ticket gone leaves no void record", DeletedKeepsNoVoid, "for an arrival that is over", Config{Arrivals: two, Parties: 2,
+			Faults: Faults{DropTicket: 1, LoseReply: 1}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			right := search.Search(NewMeeting(c.cfg), bound)

@@ -88,18 +88,27 @@ func (m *Meeting) quit(s *State, a int) {
 	m.send(s, a, cancelling, request{Op: opCancel, V: c.V, G: c.G, Void: void})
 }
 
-// gone is the outcome of an arrival that finds its ticket gone: it asks for the
-// lease first.
-func (m *Meeting) gone(s *State, a int) outcome {
-	if s.Dead[m.session(a)] {
-		return outExpired
+// gone ends an arrival that finds its ticket gone: by its lease, or by a hand.
+// Then a Join that is under way must not put it again.
+func (m *Meeting) gone(s *State, a int) {
+	c := &s.Arr[a]
+	switch {
+	case s.Dead[m.session(a)]:
+		s.finish(a, outExpired)
+	case c.Unknown && !m.defect(DeletedKeepsNoVoid):
+		c.Deleted = true
+		m.quit(s, a)
+	default:
+		s.finish(a, outDeleted)
 	}
-	return outDeleted
 }
 
 // why is the outcome of an arrival that did not come to be.
 func (c *arrival) why(otherwise outcome) outcome {
-	if c.Gone {
+	switch {
+	case c.Deleted:
+		return outDeleted
+	case c.Gone:
 		return outCancelled
 	}
 	return otherwise
@@ -125,7 +134,7 @@ func (m *Meeting) answer(s *State, a int) {
 	case p == withdrawing:
 		s.finish(a, c.why(outFull))
 	case p == cancelling && (rep.OK || m.defect(CancelIgnoresReady)):
-		s.finish(a, outCancelled)
+		s.finish(a, c.why(outCancelled))
 	default:
 		m.conclude(s, a, p, rep)
 	}
@@ -139,11 +148,11 @@ func (m *Meeting) conclude(s *State, a int, p phase, rep reply) {
 	}
 	switch {
 	case p == cancelling: // its earlier copy did it
-		s.finish(a, outCancelled)
+		s.finish(a, c.why(outCancelled))
 	case !rep.Mine && p == joining:
 		m.arrive(s, a)
 	case !rep.Mine && p == readying:
-		s.finish(a, m.gone(s, a))
+		m.gone(s, a)
 	case p == readying && m.defect(ReadyReplyIsFinal), p == breaking:
 		c.Phase = waiting
 	case size(rep.List) == m.cfg.Parties && (has(rep.List, a) || !m.defect(ExtraDoesNotHelp)):

@@ -56,6 +56,7 @@ const (
 	ExtraEnters
 	ExtraDoesNotHelp
 	ReadyReplyIsFinal
+	DeletedKeepsNoVoid
 )
 
 type op int8
@@ -133,6 +134,7 @@ type arrival struct {
 	Parted  bool // Leave returned
 	Dropped bool // its ticket was deleted by hand
 	Gone    bool // its caller stopped waiting
+	Deleted bool // it found its ticket gone
 	Unknown bool // a Join of unknown outcome exists
 	G       int8 // the generation that it came to
 	V       int8 // the version of the state key that it knows

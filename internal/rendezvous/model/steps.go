@@ -130,8 +130,20 @@ func (p *stepper) looks(a int) {
 			c := &s.Arr[a]
 			c.V = s.Ver
 			if !m.outside(s, a, waiting, reply{}) {
-				s.finish(a, m.gone(s, a))
+				m.gone(s, a)
 			}
+			return true
+		})
+	}
+	// A look sees that all are here, too. Only where a hand in the keys made a late
+	// request matter that nothing else would notice is it needed for that, and only
+	// there it is a step: elsewhere it would hide who is to write the mark.
+	if c.Phase == waiting && p.from.dropped() && p.from.stands(a, c.G) && c.G == p.from.G && !p.from.Inside &&
+		size(p.from.standing(c.G)) >= m.cfg.Parties {
+		p.do(a, actLook, false, func(s *State) bool {
+			c := &s.Arr[a]
+			c.V = s.Ver
+			m.send(s, a, readying, request{Op: opReady, V: c.V, G: c.G, R: s.Rev, List: m.oldest(s, c.G)})
 			return true
 		})
 	}
@@ -154,6 +166,16 @@ func (p *stepper) looks(a int) {
 			return true
 		})
 	}
+}
+
+// dropped tells whether a ticket was deleted by hand.
+func (s *State) dropped() bool {
+	for a := range s.Arr {
+		if s.Arr[a].Dropped {
+			return true
+		}
+	}
+	return false
 }
 
 // trouble are the faults of one arrival.
