@@ -235,7 +235,6 @@ func TestSeats(t *testing.T) {
 	}
 	_, err := election.New(session(t), name).Campaign(within(t), "alone")
 	isAll(t, err, election.ErrSeatsMismatch)
-	isAll(t, e.Transfer(within(t), "anybody"), core.ErrInvalid)
 	resign(t, one)
 	next := third.get(t)
 	all = must[[]election.Leader](t)(e.Leaders(within(t)))

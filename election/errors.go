@@ -3,6 +3,7 @@ package election
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/waitqueue"
@@ -42,7 +43,7 @@ func named(name string, err error) error {
 	case err == nil, errors.Is(err, ErrLost): // which is named already
 		return err
 	case errors.Is(err, waitqueue.ErrVacant):
-		err = ErrNoLeader
+		err = fmt.Errorf("%w%s", ErrNoLeader, strings.TrimPrefix(err.Error(), waitqueue.ErrVacant.Error()))
 	}
 	return fmt.Errorf("election %q: %w", name, err)
 }

@@ -12,20 +12,31 @@ import (
 // when that one leads. The leader's context ends with [ErrTransferred]; when it
 // resigns, at the latest after its grace, the contender leads next, whatever its
 // place and priority. If the contender is gone by then, the line goes on as
-// usual. To name the leader does nothing.
+// usual. To name one who leads already does nothing. Of several leaders the one who
+// has led longest steps down; [Election.TransferFrom] names another one.
 //
 // It returns [ErrNoLeader] and [ErrNoContender] with nothing written,
-// [ErrNotTransferred] if another one leads next, core.ErrUnknownOutcome if it
-// could not wait for the end, and core.ErrInvalid for an election with several
-// seats.
+// [ErrNotTransferred] if another one leads next, and core.ErrUnknownOutcome if it
+// could not wait for the end.
 func (e *Election) Transfer(ctx context.Context, to string) error {
+	return e.transfer(ctx, "", to)
+}
+
+// TransferFrom is [Election.Transfer] by a leader who is named by [Leader.ID] or by
+// owner (of several, the one who has led longest). It returns [ErrNoLeader] if that
+// one does not lead.
+func (e *Election) TransferFrom(ctx context.Context, from, to string) error {
+	if from == "" {
+		return named(e.name, fmt.Errorf("%w: from: is empty", core.ErrInvalid))
+	}
+	return e.transfer(ctx, from, to)
+}
+
+func (e *Election) transfer(ctx context.Context, from, to string) error {
 	if err := e.o.validate(); err != nil {
 		return named(e.name, err)
 	}
-	if e.shared() {
-		return named(e.name, fmt.Errorf("%w: seats: a transfer is for one seat, not for %d", core.ErrInvalid, e.o.seats))
-	}
-	return named(e.name, e.q.Transfer(ctx, e.name, to))
+	return named(e.name, e.q.Transfer(ctx, e.name, from, to))
 }
 
 // ForceResign takes the leadership from whoever leads, or only from those leaders

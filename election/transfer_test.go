@@ -2,6 +2,8 @@ package election_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,4 +151,148 @@ func TestTransferGivenUp(t *testing.T) {
 	isAll(t, err, context.Canceled, core.ErrUnknownOutcome)
 	resign(t, l.lead)
 	l.resigned(t, "chosen", "second")
+}
+
+// seats are leaders and candidates of an election with two seats, each of a session
+// of its own, in the order in which they came.
+func seats(t *testing.T, grace time.Duration, owners ...string) *line {
+	t.Helper()
+	name := etcd.Prefix(t)
+	l := &line{e: election.New(session(t, core.WithOwner("operator")), name, election.WithSeats(2)), name: name,
+		calls: map[string]*call[*election.Term]{}, ids: map[string]string{}, lease: map[string]*core.Session{}}
+	for i, owner := range owners {
+		s := session(t, core.WithOwner(owner))
+		l.lease[owner] = s
+		l.calls[owner] = campaigning(t, election.New(s, name, election.WithSeats(2), election.WithGrace(grace)), owner, i+1)
+		for _, c := range contenders(t, l.e, i+1) {
+			l.ids[c.Owner] = c.ID
+		}
+	}
+	return l
+}
+
+// leaders fails the test unless these lead, the longest first.
+func (l *line) leaders(t *testing.T, owners ...string) {
+	t.Helper()
+	var got []string
+	for _, leader := range must[[]election.Leader](t)(l.e.Leaders(within(t))) {
+		got = append(got, leader.Owner)
+	}
+	if !slices.Equal(got, owners) {
+		t.Errorf("%q lead, want %q", got, owners)
+	}
+}
+
+// Of several leaders one drains, who has led longest or who is named, and the named
+// contender has its seat; the other leader does not notice.
+func TestTransferOfASeat(t *testing.T) {
+	for _, k := range []struct {
+		from         string
+		byID         bool
+		stays, moved string
+	}{{"", false, "b", "a"}, {"b", false, "a", "b"}, {"b", true, "a", "b"}} {
+		t.Run("from "+k.from, func(t *testing.T) {
+			l := seats(t, 10*time.Second, "a", "b", "second", "chosen", "last")
+			stays, moved := l.calls[k.stays].get(t), l.calls[k.moved].get(t)
+			if err := moved.Proclaim(within(t), "moved"); err != nil {
+				t.Fatal(err)
+			}
+			ctx := within(t)
+			done := inBackground(func() (struct{}, error) {
+				switch {
+				case k.from == "":
+					return struct{}{}, l.e.Transfer(ctx, "chosen")
+				case k.byID:
+					return struct{}{}, l.e.TransferFrom(ctx, l.ids[k.from], l.ids["chosen"])
+				}
+				return struct{}{}, l.e.TransferFrom(ctx, k.from, "chosen")
+			})
+			isAll(t, ended(t, moved), election.ErrTransferred, core.ErrReleased)
+			l.leaders(t, "a", "b") // it drains
+			resign(t, moved)
+			done.get(t)
+			l.leaders(t, k.stays, "chosen")
+			all := must[[]election.Leader](t)(l.e.Leaders(within(t)))
+			want := election.Ending{ID: l.ids[k.moved], Token: moved.Token(), Cause: election.Transferred, By: "operator: transferred to chosen"}
+			if all[1].Before != want {
+				t.Errorf("the term before ended by %+v, want %+v", all[1].Before, want)
+			}
+			if stays.Context().Err() != nil {
+				t.Error("the other leader was interrupted")
+			}
+			chosen := l.calls["chosen"].get(t)
+			resign(t, stays)
+			second := l.calls["second"].get(t)
+			resign(t, chosen)
+			last := l.calls["last"].get(t)
+			resign(t, second)
+			resign(t, last)
+			nothingLeft(t, l.name)
+		})
+	}
+}
+
+// A leader of a seat that does not resign is passed over after its grace; one that
+// died, or a contender that left, leaves its seat to the first in line.
+func TestTransferOfASeatGoesWrong(t *testing.T) {
+	for _, how := range []string{"does not resign", "leader dies", "contender leaves"} {
+		t.Run(how, func(t *testing.T) {
+			grace := 10 * time.Second
+			if how == "does not resign" {
+				grace = 300 * time.Millisecond
+			}
+			l := seats(t, grace, "a", "b", "second", "chosen")
+			a, b := l.calls["a"].get(t), l.calls["b"].get(t)
+			ctx := within(t)
+			done := inBackground(func() (struct{}, error) { return struct{}{}, l.e.Transfer(ctx, "chosen") })
+			isAll(t, ended(t, a), election.ErrTransferred)
+			next := "second"
+			switch how {
+			case "does not resign":
+				next = "chosen"
+				done.get(t)
+				isAll(t, a.Resign(), election.ErrLost, core.ErrRevoked)
+			case "leader dies":
+				coretest.ExpireLease(t, etcd.Client(t), l.lease["a"].Lease())
+			case "contender leaves":
+				coretest.ExpireLease(t, etcd.Client(t), l.lease["chosen"].Lease())
+				resign(t, a)
+			}
+			if next == "second" {
+				_, err := done.result(t)
+				isAll(t, err, election.ErrNotTransferred)
+			}
+			term := l.calls[next].get(t)
+			l.leaders(t, "b", next)
+			resign(t, b)
+			resign(t, term)
+			if how != "contender leaves" {
+				rest := map[string]string{"second": "chosen", "chosen": "second"}[next]
+				resign(t, l.calls[rest].get(t))
+			}
+			nothingLeft(t, l.name)
+		})
+	}
+}
+
+func TestTransferFromRefused(t *testing.T) {
+	l := seats(t, time.Second, "a", "b", "second")
+	a, b := l.calls["a"].get(t), l.calls["b"].get(t)
+	err := l.e.TransferFrom(within(t), "second", "second")
+	isAll(t, err, election.ErrNoLeader)
+	if !strings.Contains(err.Error(), `"second"`) {
+		t.Errorf("%v does not name who does not lead", err)
+	}
+	isAll(t, l.e.TransferFrom(within(t), "", "second"), core.ErrInvalid)
+	isAll(t, l.e.TransferFrom(within(t), "a", "nobody"), election.ErrNoContender)
+	if err := l.e.TransferFrom(within(t), "a", "b"); err != nil { // it leads already
+		t.Error(err)
+	}
+	if a.Context().Err() != nil || b.Context().Err() != nil {
+		t.Error("a transfer to nobody ended a term")
+	}
+	resign(t, a)
+	resign(t, b)
+	resign(t, l.calls["second"].get(t))
+	nothingLeft(t, l.name)
 }

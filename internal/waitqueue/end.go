@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/watch"
@@ -14,7 +13,8 @@ import (
 // An end is what became of an ownership that somebody waits out.
 type end struct {
 	seen bool
-	next *mvccpb.KeyValue // what stands in its key now; nil: nothing
+	rev  int64 // at which it had ended
+	late bool  // but perhaps it had before
 }
 
 // endOf waits for the change that ends c's ownership, as long as within says. It
@@ -52,10 +52,8 @@ func (q *Queue) lookFor(ctx context.Context, c Contender) (end, int64, error) {
 	switch {
 	case err != nil:
 		return end{}, 0, err
-	case len(resp.Kvs) == 0:
-		return end{seen: true}, 0, nil
-	case resp.Kvs[0].ModRevision != c.revision:
-		return end{seen: true, next: resp.Kvs[0]}, 0, nil
+	case len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision != c.revision:
+		return end{seen: true, rev: resp.Header.Revision, late: true}, 0, nil
 	}
 	return end{}, resp.Header.Revision + 1, nil
 }
@@ -76,10 +74,7 @@ func (q *Queue) nextChange(ctx context.Context, key string, from int64) (end, er
 	defer w.Close()
 	select {
 	case ev := <-changed:
-		if ev.Type == mvccpb.DELETE {
-			return end{seen: true}, nil
-		}
-		return end{seen: true, next: ev.Kv}, nil
+		return end{seen: true, rev: ev.Kv.ModRevision}, nil
 	case err := <-lost:
 		return end{}, err
 	case <-ctx.Done():

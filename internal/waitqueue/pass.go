@@ -337,7 +337,7 @@ func (p *pass) notOwner(part *passPart, r commit.Result) bool {
 	again := own != nil && record.ID == p.t.a.id && p.force == nil
 	if !p.unsure || forced || again {
 		cause := core.ErrKeyDeleted
-		if forced {
+		if forced || part.heir != nil && p.t.a.req.Mode == Permits { // whose successor is not in its own key
 			cause = core.ErrRevoked
 		}
 		p.err = p.t.a.req.Lost(cause)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/commit"
@@ -25,12 +26,13 @@ var (
 // that waits does not change. If the ticket does not stand when the owner lets
 // go, the first in line is next, as always.
 
-// Transfer makes the owner of a name let go in favour of a waiter, who is named
-// by its acquisition or its owner, and returns when that one owns. The owner is
-// told and has its grace; then the name is passed on without it. It returns
-// ErrVacant and ErrNoContender, with nothing written, and ErrNotTransferred if
-// the waiter was gone, or the owner died, before the handover.
-func (q *Queue) Transfer(ctx context.Context, named, to string) error {
+// Transfer makes an owner of a name let go in favour of a waiter, both named by
+// their acquisitions or owners, and returns when that one owns; without from it is
+// the one who has owned longest. The owner is told and has its grace; then the name
+// is passed on without it. It returns ErrVacant and ErrNoContender, with nothing
+// written, and ErrNotTransferred if the waiter was gone, or the owner died, before
+// the handover.
+func (q *Queue) Transfer(ctx context.Context, named, from, to string) error {
 	if !q.e.Enter() {
 		return q.ended()
 	}
@@ -38,7 +40,7 @@ func (q *Queue) Transfer(ctx context.Context, named, to string) error {
 	ctx, cancel := q.untilSessionEnds(ctx)
 	defer cancel()
 	for {
-		owner, heir, err := q.transferOf(ctx, named, to)
+		owner, heir, err := q.transferOf(ctx, named, from, to)
 		if err != nil || heir == nil {
 			return err
 		}
@@ -55,26 +57,47 @@ func (q *Queue) Transfer(ctx context.Context, named, to string) error {
 	}
 }
 
-// transferOf returns who owns and who shall; no heir if the owner is it.
-func (q *Queue) transferOf(ctx context.Context, named, to string) (owner Contender, heir *Contender, err error) {
+// transferOf returns who owns and who shall; no heir if that one owns already.
+func (q *Queue) transferOf(ctx context.Context, named, from, to string) (owner Contender, heir *Contender, err error) {
 	all, err := q.Contenders(ctx, []string{named})
 	if err != nil {
 		return owner, nil, err
 	}
-	if len(all) == 0 || !all[0].Holds {
-		return owner, nil, ErrVacant
+	if owner, err = ownerOf(all, from); err != nil {
+		return owner, nil, err
 	}
-	for i := range all {
+	for i := range all { // owners come first
 		c := &all[i]
 		switch {
 		case !c.is(to):
 		case c.Holds:
 			return *c, nil, nil
-		case c.ticket != nil && c.Record.Mode == Exclusive:
-			return all[0], c, nil
+		case c.ticket != nil && mayInherit(owner.Record.Mode, owner.Record.Permits, c.Record.Mode, c.Record.Permits):
+			return owner, c, nil
 		}
 	}
 	return owner, nil, fmt.Errorf("%w: %q", ErrNoContender, to)
+}
+
+// ownerOf returns the owner who is named, or who has owned longest.
+func ownerOf(all []Contender, from string) (owner Contender, err error) {
+	if len(all) == 0 || !all[0].Holds {
+		return owner, ErrVacant
+	}
+	for _, c := range all {
+		if c.Holds && (from == "" || c.is(from)) && (owner.Token == 0 || c.Token < owner.Token) {
+			owner = c
+		}
+	}
+	if owner.Token == 0 {
+		return owner, fmt.Errorf("%w: not %q", ErrVacant, from)
+	}
+	return owner, nil
+}
+
+// mayInherit tells whether what an owner gives back is what an heir waits for.
+func mayInherit(owner Mode, owned int, heir Mode, wanted int) bool {
+	return owner == heir && (owner == Exclusive || owner == Permits && wanted <= owned)
 }
 
 // tellHeir writes the notice on the owner's lease, and reports whether the owner
@@ -101,32 +124,32 @@ func (q *Queue) transferred(ctx context.Context, owner Contender, heir *Contende
 	if err != nil {
 		return fmt.Errorf("%w: %w", commit.ErrUnknown, err) // the owner has been told
 	}
-	next := end.next
 	if !end.seen {
 		h, _ := hintOf(heir.ticket)
-		rev, err := q.evict(ctx, owner, &Prev{ID: owner.Record.ID, Token: owner.Token, Cause: CauseForced,
+		end.rev, err = q.evict(ctx, owner, &Prev{ID: owner.Record.ID, Token: owner.Token, Cause: CauseForced,
 			By: q.s.Owner() + ": transferred to " + heir.Record.Owner}, &h)
 		if err != nil {
 			return err
 		}
-		resp, err := q.e.Client().Get(ctx, owner.key, clientv3.WithRev(rev))
-		if err != nil {
-			return fmt.Errorf("%w: %w", commit.ErrUnknown, err)
-		}
-		if len(resp.Kvs) > 0 {
-			next = resp.Kvs[0]
-		}
+	}
+	resp, err := q.e.Client().Get(ctx, q.keys(owner.Name).own(heir.Record.Mode, heir.Record.ID), clientv3.WithRev(end.rev))
+	if err != nil {
+		return fmt.Errorf("%w: %w", commit.ErrUnknown, err)
+	}
+	var next *mvccpb.KeyValue
+	if len(resp.Kvs) > 0 {
+		next = resp.Kvs[0]
 	}
 	if r := recordOf(next); r.Prev == nil || r.Prev.Cause != CauseTransferred && r.Prev.Cause != CauseForced {
 		// The owner let go before it knew: without this the notice would stand until
 		// its session ends.
 		_, _ = q.e.Client().Delete(ctx, q.noticeFor(owner))
 	}
-	switch r := recordOf(next); {
-	case r.ID == heir.Record.ID:
+	switch {
+	case recordOf(next).ID == heir.Record.ID:
 		return nil
-	case next != nil && (r.Prev == nil || r.Prev.ID != owner.Record.ID):
-		return fmt.Errorf("%w: the owner after this one was not seen", commit.ErrUnknown)
+	case end.late:
+		return fmt.Errorf("%w: who owned next was not seen", commit.ErrUnknown)
 	}
 	return ErrNotTransferred
 }
@@ -154,10 +177,16 @@ func (t *tenure) heirTold() *hint {
 // heirLevel hands over to the heir, whoever else waits.
 func (p *pass) heirLevel(part *passPart) level {
 	h := part.heir
-	if _, _, err := part.p.n.ticketID(h.Key); err != nil || h.Mode != Exclusive {
+	_, id, err := part.p.n.ticketID(h.Key)
+	r := p.t.a.req
+	if err != nil || !mayInherit(r.Mode, r.Permits, h.Mode, h.Permits) {
 		return level{cmps: []clientv3.Cmp{never(h.Key)}}
 	}
-	return level{[]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.handOver(part, h, p.prev(), nil)}
+	stands := []clientv3.Cmp{unmodified(h.Key, h.Create)}
+	if r.Mode == Permits {
+		return level{stands, append(p.leave(part, nil), p.grantOps(part, h, id, 0)...)}
+	}
+	return level{stands, p.handOver(part, h, p.prev(), nil)}
 }
 
 func recordIn(raw json.RawMessage) Record {

@@ -300,12 +300,17 @@ func (p *pass) admit(part *passPart, batch []hint, index int) []clientv3.Op {
 	var ops []clientv3.Op
 	for i, h := range batch {
 		_, id, _ := n.ticketID(h.Key)
-		ops = append(ops, nested([]clientv3.Cmp{unmodified(h.Key, h.Create)}, []clientv3.Op{
-			clientv3.OpPut(n.own(h.Mode, id), h.grant(p.prev()), h.leaseOpt()),
-			clientv3.OpPut(h.Key, h.granted(index+i, nil), h.leaseOpt()),
-		}, nil))
+		ops = append(ops, nested([]clientv3.Cmp{unmodified(h.Key, h.Create)}, p.grantOps(part, &h, id, index+i), nil))
 	}
 	return ops
+}
+
+// grantOps makes h an owner beside others.
+func (p *pass) grantOps(part *passPart, h *hint, id string, index int) []clientv3.Op {
+	return []clientv3.Op{
+		clientv3.OpPut(part.p.n.own(h.Mode, id), h.grant(p.prev()), h.leaseOpt()),
+		clientv3.OpPut(h.Key, h.granted(index, nil), h.leaseOpt()),
+	}
 }
 
 // leave removes the own keys of a name, whose grant goes to heir or to nobody.

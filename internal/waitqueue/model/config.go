@@ -85,4 +85,5 @@ const (
 	LostGrantKeepsShadow
 	ForcedKeepsShadow
 	HeirNeedNotStand
+	HeirMayWantMore
 )

@@ -218,6 +218,10 @@ func TestElectionDefects(t *testing.T) {
 	findAll(t, []defectCase{
 		{"an heir need not stand", small, HeirNeedNotStand, finished, Config{
 			Acquirers: all(writer(0), writer(1), writer(2)), Faults: Faults{Transfer: 1, Cancel: 1}}},
+		{"the heir of a seat need not stand", small, HeirNeedNotStand, finished, Config{
+			Acquirers: all(permits(0, 1, 1), permits(1, 1, 1)), Faults: Faults{Transfer: 1, Cancel: 1}}},
+		{"an heir may want more permits than are given back", small, HeirMayWantMore, "more permits", Config{
+			Acquirers: all(permits(0, 1, 2), permits(1, 1, 2), permits(2, 2, 2)), Faults: Faults{Transfer: 1}}},
 	})
 }
 

@@ -133,6 +133,31 @@ func TestElectionHolds(t *testing.T) {
 	})
 }
 
+// Among several seats one leader is told, and gives its seat to the heir.
+func TestSeatsHold(t *testing.T) {
+	two := all(permits(0, 1, 2), permits(1, 1, 2), permits(2, 1, 2))
+	searchAll(t, []lineCase{
+		{"1 seat of several, 2 candidates; 2 transfers, expiry, lost reply", small, Config{
+			Acquirers: all(permits(0, 1, 1), permits(1, 1, 1)), Faults: Faults{Transfer: 2, Expire: 1, LoseReply: 1}}},
+		{"2 seats, 3 candidates; transfer", small, Config{Acquirers: two, Faults: Faults{Transfer: 1}}},
+		{"2 seats, 3 candidates; 2 transfers", small, Config{Acquirers: two, Faults: Faults{Transfer: 2}}},
+		{"2 seats, 3 candidates; transfer, expiry", medium, Config{Acquirers: two, Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"2 seats, 3 candidates; transfer, lost reply", medium, Config{Acquirers: two, Faults: Faults{Transfer: 1, LoseReply: 1}}},
+		{"2 seats, 3 candidates; transfer, cancel, ticket deleted by hand", medium, Config{
+			Acquirers: two, Faults: Faults{Transfer: 1, Cancel: 1, DropTicket: 1}}},
+		{"2 seats, 3 candidates; transfer, forced release, grant deleted by hand", large, Config{
+			Acquirers: two, Faults: Faults{Transfer: 1, Force: 1, DropGrant: 1}}},
+		{"2 seats, 3 candidates; transfer, expiry, lost reply, cancel", large, Config{
+			Acquirers: two, Faults: Faults{Transfer: 1, Expire: 1, LoseReply: 1, Cancel: 1}}},
+		{"2 seats, 4 candidates, who may lead for ever; transfer", large, Config{
+			Acquirers: append(two[:3:3], permits(3, 1, 2)), Holds: true, Faults: Faults{Transfer: 1}}},
+		{"1 seat of several, candidates of urgency 0 0 1; transfer, expiry", medium, Config{
+			Acquirers: all(permits(0, 1, 1), permits(1, 1, 1), urgent(permits(2, 1, 1), 1)), Faults: Faults{Transfer: 1, Expire: 1}}},
+		{"limit 3: 2 1 2; transfer, expiry", medium, Config{
+			Acquirers: all(permits(0, 2, 3), permits(1, 1, 3), permits(2, 2, 3)), Faults: Faults{Transfer: 1, Expire: 1}}},
+	})
+}
+
 func TestLocalLineHolds(t *testing.T) {
 	three := all(writer(0), writer(0), writer(1))
 	searchAll(t, []lineCase{

@@ -150,6 +150,9 @@ func (m *Line) batch(s *State, batch hints, index, rev int8) {
 // passPermits gives released permits to the first of the line, as far as they go. The sum does not grow, so no
 // view of the other holds is needed and concurrent releases do not disturb each other.
 func (m *Line) passPermits(s *State, a int, r *request) reply {
+	if m.handToHeir(s, a, r) {
+		return reply{Code: codeDone}
+	}
 	if r.H[0].A == 0 && m.anyWaits(s) {
 		return reply{Code: codeLineChanged, H: m.firstWaiting(s, a)}
 	}
