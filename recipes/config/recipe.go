@@ -1,0 +1,86 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	configv1 "github.com/conclavehq/conclave/api/conclave/config/v1"
+	"github.com/conclavehq/conclave/config"
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
+)
+
+// name is the recipe's name and the segment of its keys, which it shares with
+// the library.
+const name = "config"
+
+// Recipe serves conclave.config.v1.ConfigService. The zero value is ready.
+type Recipe struct{}
+
+var _ recipe.Recipe = Recipe{}
+
+// Info describes the recipe. It takes no configuration.
+func (Recipe) Info() recipe.Info {
+	return recipe.Info{
+		Name:    name,
+		Version: "0.1.0",
+		Summary: "Dynamic configuration with a history, rollback, schemas and the last good value kept",
+	}
+}
+
+// Open registers the ConfigService. It does no I/O. It fails for an instance that
+// is not called "config": users of the library would not meet it.
+func (Recipe) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar) (recipe.Instance, error) {
+	if env.Instance != name {
+		return nil, fmt.Errorf("config: instance: is %q, but the library's keys are under %q: run it under that name", env.Instance, name)
+	}
+	i := &instance{env: env}
+	i.ctx, i.stop = context.WithCancelCause(context.Background())
+	configv1.RegisterConfigServiceServer(reg, i)
+	return i, nil
+}
+
+// An instance is a ConfigService that runs.
+type instance struct {
+	configv1.UnimplementedConfigServiceServer
+
+	env  recipe.Env
+	ctx  context.Context // ends with Close
+	stop context.CancelCauseFunc
+}
+
+// Close ends the watches. It is idempotent and returns nil.
+func (i *instance) Close(context.Context) error {
+	i.stop(core.ErrSessionClosed)
+	return nil
+}
+
+// store returns the store of the namespace that a request is about.
+func (i *instance) store(ctx context.Context, requested string) (*config.Store, error) {
+	namespace, err := recipe.Namespace(ctx, requested)
+	if err != nil {
+		return nil, err
+	}
+	return config.NewStore(i.env.Client, config.WithNamespace(namespace), config.WithAuthor(unknown), config.WithLogger(i.env.Log)), nil
+}
+
+// unknown is who publishes if nobody says who does.
+const unknown = "unknown"
+
+// budget bounds what a call asks of etcd: its client waits for a connection as
+// long as it may. A leader's election takes about a second and a half.
+const budget = 10 * time.Second
+
+// bounded asks etcd within the budget, and makes the status of the error.
+func bounded[T any](ctx context.Context, ask func(ctx context.Context) (T, error)) (T, error) {
+	within, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	answer, err := ask(within)
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		return answer, silent(err)
+	}
+	return answer, status(err)
+}
