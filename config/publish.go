@@ -306,7 +306,7 @@ func (r *release) lookForOwn(ctx context.Context) (revision int64, open bool, er
 	if kv.GetModRevision() == f.revision {
 		return 0, true, nil
 	}
-	for v, err := range r.s.History(ctx, key) {
+	for v, err := range r.s.History(ctx, key, 0) {
 		switch {
 		case err != nil:
 			return 0, false, err

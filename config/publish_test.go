@@ -18,7 +18,7 @@ import (
 func history(tb testing.TB, key string) []*config.Version {
 	tb.Helper()
 	var all []*config.Version
-	for v, err := range config.NewStore(etcd.Client(tb)).History(within(tb), key) {
+	for v, err := range config.NewStore(etcd.Client(tb)).History(within(tb), key, 0) {
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -106,7 +106,7 @@ func (s *Store) present(ctx context.Context, key string, kv *mvccpb.KeyValue) (*
 
 // newest returns the newest version of the history, nil if there is none.
 func (s *Store) newest(ctx context.Context, key string) (*Version, error) {
-	for v, err := range s.History(ctx, key) {
+	for v, err := range s.History(ctx, key, 0) {
 		return v, errors.Unwrap(err) // it is named by whoever asks
 	}
 	return nil, nil
@@ -188,15 +188,19 @@ func (s *Store) listSpan(ctx context.Context, r span, yield func(*Version, error
 const historyPage = 8
 
 // History reads the versions that are kept of a key, newest first: the last 50,
-// tombstones among them. Versions that somebody damaged are left out. The
+// tombstones among them; of those only the ones whose number is smaller than
+// before, unless that is 0. Versions that somebody damaged are left out. The
 // sequence is empty if there are none, and ends after an error.
-func (s *Store) History(ctx context.Context, key string) iter.Seq2[*Version, error] {
+func (s *Store) History(ctx context.Context, key string, before int64) iter.Seq2[*Version, error] {
 	return func(yield func(*Version, error) bool) {
 		if err := s.check(key); err != nil {
 			yield(nil, named(key, err))
 			return
 		}
 		end := keyspace.End(s.keys.history(key))
+		if before > 0 {
+			end = s.keys.version(key, before)
+		}
 		for end != "" {
 			resp, err := s.c.Get(ctx, s.keys.history(key), clientv3.WithRange(end),
 				clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend), clientv3.WithLimit(historyPage))

@@ -69,7 +69,7 @@ func (v *Variable[T]) Change(value T) (Change, error) {
 // good has no Value, and says why in Rejected. The error is the last pair.
 func (v *Variable[T]) History(ctx context.Context) iter.Seq2[*Snapshot[T], error] {
 	return func(yield func(*Snapshot[T], error) bool) {
-		for version, err := range v.store.History(ctx, v.key) {
+		for version, err := range v.store.History(ctx, v.key, 0) {
 			if err != nil {
 				yield(nil, err)
 				return

@@ -55,7 +55,7 @@ func (i *instance) Get(ctx context.Context, req *configv1.GetRequest) (*configv1
 	if err != nil {
 		return nil, err
 	}
-	v, err := bounded(ctx, func(ctx context.Context) (*config.Version, error) {
+	v, err := bounded(ctx, reading, func(ctx context.Context) (*config.Version, error) {
 		if req.GetRevision() != 0 {
 			return s.At(ctx, req.GetKey(), req.GetRevision())
 		}
@@ -90,7 +90,7 @@ func (i *instance) List(ctx context.Context, req *configv1.ListRequest) (*config
 			return nil, invalid("page_token", "is not one that List returned")
 		}
 	}
-	return bounded(ctx, func(ctx context.Context) (*configv1.ListResponse, error) {
+	return bounded(ctx, reading, func(ctx context.Context) (*configv1.ListResponse, error) {
 		return list(ctx, s, req, after, min(size, maxPage))
 	})
 }
@@ -133,7 +133,7 @@ func (i *instance) History(ctx context.Context, req *configv1.HistoryRequest) (*
 			return nil, invalid("page_token", "is not one that History returned")
 		}
 	}
-	return bounded(ctx, func(ctx context.Context) (*configv1.HistoryResponse, error) {
+	return bounded(ctx, reading, func(ctx context.Context) (*configv1.HistoryResponse, error) {
 		return past(ctx, s, req.GetKey(), before, limit)
 	})
 }

@@ -70,12 +70,16 @@ func (i *instance) store(ctx context.Context, requested string) (*config.Store, 
 // unknown is who publishes if nobody says who does.
 const unknown = "unknown"
 
-// budget bounds what a call asks of etcd: its client waits for a connection as
-// long as it may. A leader's election takes about a second and a half.
-const budget = 10 * time.Second
+// reading and writing bound what a call asks of etcd: its client waits for a
+// connection as long as it may. A leader's election takes about a second and a
+// half; whoever writes waits longer, to find out what became of it.
+const (
+	reading = 5 * time.Second
+	writing = 10 * time.Second
+)
 
-// bounded asks etcd within the budget, and makes the status of the error.
-func bounded[T any](ctx context.Context, ask func(ctx context.Context) (T, error)) (T, error) {
+// bounded asks etcd within a budget, and makes the status of the error.
+func bounded[T any](ctx context.Context, budget time.Duration, ask func(ctx context.Context) (T, error)) (T, error) {
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	answer, err := ask(within)

@@ -131,14 +131,14 @@ func (i *instance) SetSchema(ctx context.Context, req *configv1.SetSchemaRequest
 		return nil, invalid("schema", "%s", err)
 	}
 	resp := new(configv1.SetSchemaResponse)
-	resp.Revision, err = bounded(ctx, func(ctx context.Context) (int64, error) {
+	resp.Revision, err = bounded(ctx, writing, func(ctx context.Context) (int64, error) {
 		return s.SetSchema(ctx, req.GetKey(), []byte(req.GetSchema()), said(ctx, req)...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	// A look for people; the schema is set.
-	v, err := bounded(ctx, func(ctx context.Context) (*config.Version, error) { return s.Get(ctx, req.GetKey()) })
+	v, err := bounded(ctx, reading, func(ctx context.Context) (*config.Version, error) { return s.Get(ctx, req.GetKey()) })
 	if err == nil && !v.Deleted {
 		if err := validate(compiled, v.Value); err != nil {
 			resp.PresentFails = err.Error()
@@ -153,7 +153,7 @@ func (i *instance) GetSchema(ctx context.Context, req *configv1.GetSchemaRequest
 	if err != nil {
 		return nil, err
 	}
-	v, err := bounded(ctx, func(ctx context.Context) (*config.Version, error) { return s.Schema(ctx, req.GetKey()) })
+	v, err := bounded(ctx, reading, func(ctx context.Context) (*config.Version, error) { return s.Schema(ctx, req.GetKey()) })
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (i *instance) DeleteSchema(ctx context.Context, req *configv1.DeleteSchemaR
 	if err != nil {
 		return nil, err
 	}
-	_, err = bounded(ctx, func(ctx context.Context) (int64, error) { return s.SetSchema(ctx, req.GetKey(), nil) })
+	_, err = bounded(ctx, writing, func(ctx context.Context) (int64, error) { return s.SetSchema(ctx, req.GetKey(), nil) })
 	if err != nil {
 		return nil, recipe.Status(err)
 	}

@@ -71,7 +71,7 @@ const maxSchemaChanges = 5
 
 // publish checks the changes against the schemas of their keys and releases them.
 func (i *instance) publish(ctx context.Context, s *config.Store, changes []config.Change, by []config.PublishOption) (int64, error) {
-	return bounded(ctx, func(ctx context.Context) (revision int64, err error) {
+	return bounded(ctx, writing, func(ctx context.Context) (revision int64, err error) {
 		for range maxSchemaChanges {
 			if revision, err = checked(ctx, s, changes, by); !errors.Is(err, config.ErrSchemaChanged) {
 				break
@@ -150,7 +150,7 @@ func (i *instance) Rollback(ctx context.Context, req *configv1.RollbackRequest) 
 	if req.GetToRevision() < 1 {
 		return nil, invalid("to_revision", "%d is less than 1", req.GetToRevision())
 	}
-	old, err := bounded(ctx, func(ctx context.Context) (*config.Version, error) {
+	old, err := bounded(ctx, reading, func(ctx context.Context) (*config.Version, error) {
 		return s.At(ctx, req.GetKey(), req.GetToRevision())
 	})
 	switch {
