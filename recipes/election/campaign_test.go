@@ -341,7 +341,7 @@ func TestSeats(t *testing.T) {
 func (h *host) campaigningFor(c *caller, name string, seats int32) <-chan answer {
 	answers := make(chan answer, 1)
 	go func() {
-		resp, err := h.Campaign(c.ctx, &electionv1.CampaignRequest{SessionId: c.id, Name: name, Value: c.id, Seats: seats})
+		resp, err := h.Campaign(c.ctx, &electionv1.CampaignRequest{SessionId: c.id, Namespace: c.s.Namespace(), Name: name, Value: c.id, Seats: seats})
 		answers <- answer{resp.GetToken(), err}
 	}()
 	return answers

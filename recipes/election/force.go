@@ -27,7 +27,7 @@ func (i *instance) Transfer(ctx context.Context, req *electionv1.TransferRequest
 	if err != nil {
 		return nil, err
 	}
-	if err := o.e.Transfer(ctx, req.GetTo()); err != nil {
+	if err := o.transfer(ctx, req.GetTo()); err != nil {
 		return nil, service.ForceStatus(status(err), "leader")
 	}
 	i.Saw(o.space.Namespace())
@@ -67,6 +67,13 @@ type orderRequest interface {
 	GetName() string
 	GetToken() int64
 	GetBy() string
+}
+
+func (o *order) transfer(ctx context.Context, to string) error {
+	if len(o.whom) > 0 {
+		return o.e.TransferFrom(ctx, o.whom[0], to)
+	}
+	return o.e.Transfer(ctx, to)
 }
 
 func (i *instance) asked(ctx context.Context, req orderRequest) (order, error) {

@@ -29,6 +29,7 @@ func asked(tb testing.TB, h *host, ns, name string) (down *electionv1.StepDown) 
 	return down
 }
 
+// transfer asks for a transfer in the background.
 func (h *host) transfer(tb testing.TB, req *electionv1.TransferRequest) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -129,6 +130,55 @@ func TestTransferThatCannotBe(t *testing.T) {
 	}
 	if down := contenders(t, h, ns, "jobs").GetLeaders()[0].GetStepDown(); down != nil {
 		t.Errorf("the leader is told %v", down)
+	}
+}
+
+// TestTransferOfASeat: of several leaders the one whose token is given steps down.
+func TestTransferOfASeat(t *testing.T) {
+	t.Parallel()
+	h, ns := startHost(t, etcd.Client(t), nil), namespace(t)
+	callers, tokens, answers := map[string]*caller{}, map[string]int64{}, map[string]<-chan answer{}
+	for k, owner := range []string{"a", "b", "c", "d"} {
+		c := open(t, owner, ns)
+		callers[owner], answers[owner] = c, h.campaigningFor(c, "jobs", 2)
+		if k < 2 {
+			got := <-answers[owner]
+			if got.err != nil {
+				t.Fatal(got.err)
+			}
+			tokens[owner] = got.token
+		} else {
+			h.inLine(t, ns, "jobs", k-1)
+		}
+	}
+	done := h.transfer(t, &electionv1.TransferRequest{Namespace: ns, Name: "jobs", To: "d", Token: tokens["b"]})
+	eventually(t, "b is asked to step down", func() bool {
+		l := contenders(t, h, ns, "jobs").GetLeaders()
+		return l[0].GetStepDown() == nil && l[1].GetStepDown().GetTo() == "d"
+	})
+	if err := h.resign(callers["b"], "jobs", tokens["b"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	got := <-answers["d"]
+	if got.err != nil || got.token <= tokens["b"] {
+		t.Fatalf("d gets %v", got)
+	}
+	if past := history(t, h, ns, "jobs"); len(past) != 1 || past[0].GetCause() != "transferred" || past[0].GetToken() != tokens["b"] {
+		t.Errorf("the history says %v", past)
+	}
+	done = h.transfer(t, &electionv1.TransferRequest{Namespace: ns, Name: "jobs", To: "c"}) // in place of the longest
+	asked(t, h, ns, "jobs")
+	if err := h.resign(callers["a"], "jobs", tokens["a"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got = <-answers["c"]; got.err != nil {
+		t.Fatal(got.err)
 	}
 }
 
