@@ -27,8 +27,12 @@ type call struct {
 	server   server
 	identity string
 	md       metadata.MD // in ctx, as the chain left it
-	peeked   *frame      // the first message, if the chain has read it
+	frame    frame       // the message that was read last
+	peeked   bool        // the chain has read it, and it is to be read once more
 	pump     *pump       // nil unless the caller may send more than one message
+
+	below       grpc.ServerTransportStream // of the transport, for unary services
+	older, next *call                      // in the register
 }
 
 // Context implements grpc.ServerStream.
@@ -46,12 +50,12 @@ func (c *call) SetTrailer(md metadata.MD) { c.ServerStream.SetTrailer(outbound(m
 // RecvMsg implements grpc.ServerStream. It returns when the call's context ends,
 // also while the caller is silent.
 func (c *call) RecvMsg(v any) error {
-	f, err := c.next()
+	f, err := c.receive()
 	if err != nil {
 		return err
 	}
 	if out, ok := v.(*frame); ok {
-		*out = f
+		*out, *f = *f, frame{}
 		return nil
 	}
 	defer f.free()
@@ -63,34 +67,32 @@ func (c *call) RecvMsg(v any) error {
 
 // peek reads the first message and leaves it to be read.
 func (c *call) peek() (*frame, error) {
-	f, err := c.next()
-	if err != nil {
-		return nil, err
-	}
-	c.peeked = &f
-	return c.peeked, nil
+	f, err := c.receive()
+	c.peeked = err == nil
+	return f, err
 }
 
-func (c *call) next() (frame, error) {
-	if c.peeked != nil {
-		f := *c.peeked
-		c.peeked = nil
+// receive returns the next message, which is the call's until the one after it.
+func (c *call) receive() (*frame, error) {
+	f := &c.frame
+	if c.peeked {
+		c.peeked = false
 		return f, nil
 	}
-	var f frame
 	var err error
 	if c.pump != nil {
-		f, err = c.pump.next(c)
+		*f, err = c.pump.next(c)
 	} else {
-		err = c.ServerStream.RecvMsg(&f)
+		f.data = nil
+		err = c.ServerStream.RecvMsg(f)
 	}
 	if err != nil {
-		return frame{}, err
+		return nil, err
 	}
 	if most := c.router.limits.messageBytes; most > 0 && f.data.Len() > most {
 		size := f.data.Len()
 		f.free()
-		return frame{}, reason.Errorf(codes.ResourceExhausted, "limit_message", "the message has %d bytes, the limit is %d", size, most)
+		return nil, reason.Errorf(codes.ResourceExhausted, "limit_message", "the message has %d bytes, the limit is %d", size, most)
 	}
 	return f, nil
 }

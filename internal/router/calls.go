@@ -8,7 +8,7 @@ import (
 // A register knows the calls in flight, so that they can be ended.
 type register struct {
 	mu    sync.Mutex
-	all   map[*call]struct{}
+	last  *call         // the latest one; the others hang on it
 	cause error         // why it is closed
 	idle  chan struct{} // closed when it is closed and empty
 }
@@ -22,7 +22,10 @@ func (g *register) add(c *call) error {
 		return g.cause
 	}
 	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
-	g.all[c] = struct{}{}
+	if c.older = g.last; g.last != nil {
+		g.last.next = c
+	}
+	g.last = c
 	return nil
 }
 
@@ -30,7 +33,15 @@ func (g *register) remove(c *call) {
 	c.cancel(context.Canceled)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.all, c)
+	if c.next == nil {
+		g.last = c.older
+	} else {
+		c.next.older = c.older
+	}
+	if c.older != nil {
+		c.older.next = c.next
+	}
+	c.older, c.next = nil, nil
 	g.settle()
 }
 
@@ -41,7 +52,7 @@ func (g *register) close(cause error) <-chan struct{} {
 	defer g.mu.Unlock()
 	if g.cause == nil {
 		g.cause = cause
-		for c := range g.all {
+		for c := g.last; c != nil; c = c.older {
 			c.cancel(cause)
 		}
 		g.settle()
@@ -50,7 +61,7 @@ func (g *register) close(cause error) <-chan struct{} {
 }
 
 func (g *register) settle() {
-	if g.cause == nil || len(g.all) > 0 {
+	if g.cause == nil || g.last != nil {
 		return
 	}
 	select {
@@ -64,7 +75,7 @@ func (g *register) settle() {
 func (g *register) end(s *set, cause error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.all {
+	for c := g.last; c != nil; c = c.older {
 		if c.set.Load() == s {
 			c.cancel(cause)
 		}

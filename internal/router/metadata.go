@@ -77,22 +77,19 @@ func (c *call) setMetadata(md metadata.MD) {
 // transport returns the call's context with a transport stream that lets through
 // only what the caller may see: unary services write their headers there.
 func (c *call) transport() context.Context {
-	if s := grpc.ServerTransportStreamFromContext(c.ctx); s != nil {
-		return grpc.NewContextWithServerTransportStream(c.ctx, filtered{s})
+	if c.below = grpc.ServerTransportStreamFromContext(c.ctx); c.below != nil {
+		return grpc.NewContextWithServerTransportStream(c.ctx, (*filtered)(c))
 	}
 	return c.ctx
 }
 
-type filtered struct{ grpc.ServerTransportStream }
+// filtered is a call as the transport stream that its service finds.
+type filtered call
 
-func (f filtered) SetHeader(md metadata.MD) error {
-	return f.ServerTransportStream.SetHeader(outbound(md))
-}
+func (f *filtered) Method() string { return f.below.Method() }
 
-func (f filtered) SendHeader(md metadata.MD) error {
-	return f.ServerTransportStream.SendHeader(outbound(md))
-}
+func (f *filtered) SetHeader(md metadata.MD) error { return f.below.SetHeader(outbound(md)) }
 
-func (f filtered) SetTrailer(md metadata.MD) error {
-	return f.ServerTransportStream.SetTrailer(outbound(md))
-}
+func (f *filtered) SendHeader(md metadata.MD) error { return f.below.SendHeader(outbound(md)) }
+
+func (f *filtered) SetTrailer(md metadata.MD) error { return f.below.SetTrailer(outbound(md)) }

@@ -91,7 +91,6 @@ func New(cfg Config) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.metrics = m
-	r.calls.all = map[*call]struct{}{}
 	r.calls.idle = make(chan struct{})
 	r.used.Store(&[]grpc.StreamServerInterceptor{})
 	r.table.Store(newTable(nil, false))

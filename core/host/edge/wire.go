@@ -207,12 +207,13 @@ func remoteAddr(r *http.Request) net.Addr {
 	return &net.UnixAddr{Name: r.RemoteAddr, Net: "unix"}
 }
 
-// withTimeout bounds a call by gRPC's header.
+// withTimeout bounds a call by gRPC's header. Without one the context is the
+// request's own, which ends with the call as it is.
 func withTimeout(ctx context.Context, header string) (context.Context, context.CancelFunc) {
 	if d, ok := parseTimeout(header); ok {
 		return context.WithTimeout(ctx, d)
 	}
-	return context.WithCancel(ctx)
+	return ctx, func() {}
 }
 
 // maxTimeout is longer than anybody waits, and short enough to be counted.
@@ -220,20 +221,35 @@ const maxTimeout = 100 * 365 * 24 * time.Hour
 
 // parseTimeout reads gRPC's form of a timeout: up to eight digits and a unit.
 func parseTimeout(s string) (time.Duration, bool) {
-	units := map[byte]time.Duration{
-		'n': time.Nanosecond, 'u': time.Microsecond, 'm': time.Millisecond,
-		'S': time.Second, 'M': time.Minute, 'H': time.Hour,
-	}
 	if len(s) < 2 || len(s) > 9 {
 		return 0, false
 	}
-	unit, ok := units[s[len(s)-1]]
+	unit := unitOf(s[len(s)-1])
 	n, err := strconv.ParseUint(s[:len(s)-1], 10, 32)
-	if !ok || err != nil {
+	if unit == 0 || err != nil {
 		return 0, false
 	}
 	if time.Duration(n) > maxTimeout/unit {
 		return maxTimeout, true
 	}
 	return time.Duration(n) * unit, true
+}
+
+// unitOf returns the unit that a timeout ends with, 0 if it is none.
+func unitOf(c byte) time.Duration {
+	switch c {
+	case 'n':
+		return time.Nanosecond
+	case 'u':
+		return time.Microsecond
+	case 'm':
+		return time.Millisecond
+	case 'S':
+		return time.Second
+	case 'M':
+		return time.Minute
+	case 'H':
+		return time.Hour
+	}
+	return 0
 }

@@ -13,8 +13,7 @@ import (
 // identityOf returns who called, as the host found out; empty while
 // authentication is off.
 func identityOf(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if v := md.Get(recipe.MetaIdentity); len(v) > 0 {
+	if v := metadata.ValueFromIncomingContext(ctx, recipe.MetaIdentity); len(v) > 0 {
 		return v[0]
 	}
 	return ""

@@ -2,9 +2,6 @@ package session
 
 import (
 	"context"
-	"net/url"
-	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -27,14 +24,12 @@ func (s *Service) Resolve(ctx context.Context, id, namespace string) (metadata.M
 	if err != nil {
 		return nil, err
 	}
-	return metadata.MD{
-		recipe.MetaSession:   {id},
-		recipe.MetaLease:     {strconv.FormatInt(int64(st.lease), 16)},
-		recipe.MetaTTL:       {strconv.FormatInt(int64(st.ttl/time.Second), 10)},
-		recipe.MetaOwner:     {url.QueryEscape(st.owner)},
-		recipe.MetaNamespace: {st.namespace},
-		recipe.MetaIdentity:  {st.identity},
-	}, nil
+	if md := st.told.Load(); md != nil {
+		return *md, nil
+	}
+	md := recipe.Caller{Session: id, Lease: st.lease, TTL: st.ttl, Owner: st.owner, Namespace: st.namespace, Identity: st.identity}.Metadata()
+	st.told.Store(&md)
+	return md, nil
 }
 
 // find returns the session that a caller named, if it stands.

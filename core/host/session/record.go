@@ -3,11 +3,13 @@ package session
 import (
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
@@ -56,7 +58,7 @@ func (a attachment) with(value []byte) ([]byte, error) {
 }
 
 // A state is what a host knows of one session: its record at one revision. It
-// never changes.
+// never changes but for what is derived from it.
 type state struct {
 	id        uuid.UUID
 	namespace string
@@ -69,6 +71,8 @@ type state struct {
 	attachment
 	created int64
 	rev     int64
+
+	told atomic.Pointer[metadata.MD] // what recipes are told of it, once one was
 }
 
 func (s *state) key() string { return keyspace.SessionKey(s.namespace, s.id.String()) }
