@@ -20,6 +20,7 @@ type options struct {
 	request   waitqueue.Request
 	seats     int
 	preferred []string // zones, the best first
+	overrun   func(Overrun)
 	check     func(context.Context) error
 	every     time.Duration
 }
@@ -61,10 +62,17 @@ func WithPurpose(text string) Option {
 // WithGrace sets the time between the end of a term's context, when the leader is
 // asked to step down, and the moment when the next one may lead without waiting
 // any longer: at most 10 s, by default 5 s. It is also how long the function
-// given to [Election.Run] may go on after its context ended before the session's
-// logger hears of it.
+// given to [Election.Run] may go on after its context ended before that is reported.
 func WithGrace(d time.Duration) Option {
 	return func(o *options) { o.request.Grace = d }
+}
+
+// WithOverrun has report called, beside the session's logger, when the function given
+// to [Election.Run] goes on for longer than the grace after its context ended: to
+// count it in a metric, or to end a process that cannot be trusted any more. It is
+// called once a term, while that function still runs, and Run waits for it.
+func WithOverrun(report func(Overrun)) Option {
+	return func(o *options) { o.overrun = report }
 }
 
 // WithSeats elects up to k leaders at a time, from 1 to 1,000; the default is 1.

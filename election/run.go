@@ -11,8 +11,9 @@ import (
 // or with ctx, whichever is first; it carries the token and the term.
 //
 // Run never resigns while lead runs: if lead goes on after its context ended, for
-// longer than the grace ([WithGrace]), the session's logger is told, and the next
-// leader waits for it until the session ends or a transfer's grace is over.
+// longer than the grace ([WithGrace]), the session's logger is told, and whoever
+// asked for it ([WithOverrun]); the next leader waits for it until the session ends,
+// or the grace of a transfer or of a forced resignation is over.
 //
 // A lead that returns nil gives others their turn. Run returns the error of a lead
 // whose term had not ended; an error after the end of its term, which is usually
@@ -74,8 +75,15 @@ func (e *Election) serve(ctx context.Context, t *Term, lead func(context.Context
 	return true, nil
 }
 
-// mind tells the session's logger if a leader goes on for longer than the grace
-// after its context ended. What it returns is called when the leader is done.
+// An Overrun is a leader who goes on although its context ended long ago.
+type Overrun struct {
+	Term  *Term
+	Grace time.Duration // that it had
+	Cause error         // of its context's end
+}
+
+// mind reports a leader that goes on for longer than the grace after its context
+// ended. What it returns is called when the leader is done.
 func (e *Election) mind(work context.Context, t *Term) (returned func()) {
 	done, over := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -89,13 +97,20 @@ func (e *Election) mind(work context.Context, t *Term) (returned func()) {
 		defer grace.Stop()
 		select {
 		case <-grace.C:
-			e.s.Engine().Log().Warn("leader goes on after its term", "election", e.name, "token", int64(t.Token()),
-				"grace", e.o.request.Grace, "cause", context.Cause(work))
+			e.overran(Overrun{Term: t, Grace: e.o.request.Grace, Cause: context.Cause(work)})
 		case <-done:
 		}
 	}()
 	return func() {
 		close(done)
 		<-over
+	}
+}
+
+func (e *Election) overran(o Overrun) {
+	e.s.Engine().Log().Warn("leader goes on after its term", "election", e.name, "token", int64(o.Term.Token()),
+		"grace", o.Grace, "cause", o.Cause)
+	if e.o.overrun != nil {
+		e.o.overrun(o)
 	}
 }

@@ -111,6 +111,33 @@ func TestRunWhenTheSessionDies(t *testing.T) {
 	isAll(t, err, core.ErrSessionExpired)
 }
 
+// The session ends while Run stands, or waits until it is healthy.
+func TestRunWhenTheSessionDiesBeforeItLeads(t *testing.T) {
+	for _, ill := range []bool{false, true} {
+		name := etcd.Prefix(t)
+		other := won(t, election.New(session(t), name), "other")
+		var h health
+		h.broken.Store(ill)
+		s := session(t, core.WithTTL(5*time.Second))
+		e := election.New(s, name, election.WithHealth(h.check, 10*time.Millisecond))
+		ctx := within(t)
+		run := inBackground(func() (struct{}, error) {
+			return struct{}{}, e.Run(ctx, "v", func(context.Context) error {
+				t.Error("it leads")
+				return nil
+			})
+		})
+		if !ill {
+			contenders(t, election.New(session(t), name), 2)
+		}
+		coretest.ExpireLease(t, etcd.Client(t), s.Lease())
+		_, err := run.result(t)
+		isAll(t, err, core.ErrSessionExpired)
+		resign(t, other)
+		nothingLeft(t, name)
+	}
+}
+
 // A term that is taken away ends lead; Run campaigns again.
 func TestRunGoesOnAfterALoss(t *testing.T) {
 	name := etcd.Prefix(t)
@@ -152,8 +179,10 @@ func TestRunReportsWhoGoesOn(t *testing.T) {
 	s := session(t, core.WithLogger(log.logger()))
 	ctx, cancel := context.WithCancel(within(t))
 	leads, leave := make(chan struct{}), make(chan struct{})
+	reports := make(chan election.Overrun, 2)
+	e := election.New(s, name, election.WithGrace(time.Millisecond), election.WithOverrun(func(o election.Overrun) { reports <- o }))
 	run := inBackground(func() (struct{}, error) {
-		return struct{}{}, election.New(s, name, election.WithGrace(time.Millisecond)).Run(ctx, "v", func(context.Context) error {
+		return struct{}{}, e.Run(ctx, "v", func(context.Context) error {
 			close(leads)
 			<-leave
 			return nil
@@ -171,6 +200,9 @@ func TestRunReportsWhoGoesOn(t *testing.T) {
 	_, err := run.result(t)
 	isAll(t, err, context.Canceled)
 	resign(t, next.get(t))
+	if o := <-reports; o.Term.Name() != name || o.Grace != time.Millisecond || !errors.Is(o.Cause, context.Canceled) || len(reports) > 0 {
+		t.Errorf("report %+v, and %d more", o, len(reports))
+	}
 }
 
 // A switchable check.

@@ -43,6 +43,9 @@ func TermFrom(ctx context.Context) (*Term, bool) {
 	return t, ok
 }
 
+// Name returns the name of the election.
+func (t *Term) Name() string { return t.name }
+
 // Context ends when the term does, at the latest when etcd could let another
 // lead. context.Cause is core.ErrReleased after Resign; core.ErrReleased with
 // [ErrTransferred] or [ErrUnhealthy] when the leader is to step down, and still
