@@ -5,25 +5,32 @@ import (
 	"sync"
 )
 
-// A Joint is a context that ends with a caller's or with the session. It costs
-// little until somebody asks for its channel, which a lock that is free never
-// does: then it registers with both.
+// A Joint is a context that ends with a caller's or with another one, such as the
+// session's. It costs little until somebody asks for its channel, which a lock
+// that is free never does: then it registers with both.
 type Joint struct {
 	context.Context // the caller's
-	e               *Engine
+	other           context.Context
 	why             func() error
+	as              func(cause error) error // nil: the caller's cause stands
 
 	mu     sync.Mutex
 	both   context.Context // nil until it is asked for
 	cancel context.CancelCauseFunc
-	stop   func() bool
+	stop   func()
 	over   bool // Release was called
 }
 
 // Join returns a context that ends with ctx, or when the session does, with the
 // cause that why then returns. Release ends it.
 func (e *Engine) Join(ctx context.Context, why func() error) *Joint {
-	return &Joint{Context: ctx, e: e, why: why}
+	return &Joint{Context: ctx, other: e.sess, why: why}
+}
+
+// Join returns a context that ends with ctx, with what as makes of its cause, or
+// when other does, with the cause that why then returns. Release ends it.
+func Join(ctx, other context.Context, as func(cause error) error, why func() error) *Joint {
+	return &Joint{Context: ctx, other: other, as: as, why: why}
 }
 
 // Release ends the context, and its registration with the session.
@@ -47,9 +54,12 @@ func (j *Joint) Err() error {
 		return both.Err()
 	}
 	if err := j.Context.Err(); err != nil {
+		if j.as != nil { // whoever asks for the cause next has to find it
+			return j.join().Err()
+		}
 		return err
 	}
-	if j.e.sess.Err() == nil && !j.isOver() {
+	if j.other.Err() == nil && !j.isOver() {
 		return nil
 	}
 	return j.join().Err()
@@ -81,24 +91,41 @@ func (j *Joint) join() context.Context {
 	if j.both != nil {
 		return j.both
 	}
-	both, cancel := context.WithCancelCause(j.Context)
+	parent := j.Context
+	if j.as != nil {
+		parent = context.WithoutCancel(parent)
+	}
+	both, cancel := context.WithCancelCause(parent)
 	j.both, j.cancel = both, cancel
-	j.stop = context.AfterFunc(j.e.sess, func() { cancel(j.why()) })
-	switch {
+	other := func() { cancel(j.why()) }
+	caller := func() { cancel(j.as(context.Cause(j.Context))) }
+	stopOther, stopCaller := context.AfterFunc(j.other, other), func() bool { return true }
+	if j.as != nil {
+		stopCaller = context.AfterFunc(j.Context, caller)
+	}
+	j.stop = func() { stopOther(); stopCaller() }
+	switch { // the functions above run some time later
 	case j.over:
 		j.stop()
 		cancel(nil)
-	case j.e.sess.Err() != nil: // the function above runs some time later
-		cancel(j.why())
+	case j.as != nil && j.Context.Err() != nil:
+		caller()
+	case j.other.Err() != nil:
+		other()
 	}
 	return both
 }
 
 // Ends returns the channels of which one is closed at ctx's end, without making
-// a Joint register for it. The first call of its Err afterwards finds out why.
-func Ends(ctx context.Context) (caller, session <-chan struct{}) {
-	if j, ok := ctx.(*Joint); ok && j.joined() == nil {
-		return j.Context.Done(), j.e.sess.Done()
+// a Joint register for it, nor one that it is made of. The first call of its Err
+// afterwards finds out why.
+func Ends(ctx context.Context) (caller, session, more <-chan struct{}) {
+	j, ok := ctx.(*Joint)
+	if !ok || j.joined() != nil {
+		return ctx.Done(), nil, nil
 	}
-	return ctx.Done(), nil
+	if below, ok := j.Context.(*Joint); ok && below.joined() == nil {
+		return below.Context.Done(), j.other.Done(), below.other.Done()
+	}
+	return j.Context.Done(), j.other.Done(), nil
 }

@@ -71,3 +71,51 @@ func TestReleasedJointIsOver(t *testing.T) {
 		over(t, "the end", j.Done())
 	}
 }
+
+var errHost = errors.New("the host stops")
+
+// TestJoinedJoint: what a service makes of a call's end reaches whoever waits for
+// the call or the session, whichever of the contexts was asked for a channel.
+func TestJoinedJoint(t *testing.T) {
+	ends := map[string]func(call context.CancelCauseFunc, host func()){
+		"the call": func(call context.CancelCauseFunc, _ func()) { call(errCaller) },
+		"the host": func(_ context.CancelCauseFunc, host func()) { host() },
+	}
+	for name, want := range map[string]error{"the call": errOf(errCaller), "the host": errHost} {
+		for _, asked := range []string{"neither", "the inner", "the outer"} {
+			t.Run(name+", asked "+asked, func(t *testing.T) {
+				call, endCall := context.WithCancelCause(context.Background())
+				host, endHost := context.WithCancel(context.Background())
+				t.Cleanup(func() { endCall(nil); endHost() })
+				inner := engine.Join(call, host, errOf, func() error { return errHost })
+				outer := engine.Join(inner, t.Context(), nil, func() error { return errSession })
+				t.Cleanup(inner.Release)
+				t.Cleanup(outer.Release)
+				switch asked {
+				case "the inner":
+					_ = inner.Done()
+				case "the outer":
+					_ = outer.Done()
+				}
+				a, b, c := engine.Ends(outer)
+				if outer.Err() != nil {
+					t.Fatal("it has ended before either did")
+				}
+				ends[name](endCall, endHost)
+				select {
+				case <-a:
+				case <-b:
+				case <-c:
+				case <-within(t).Done():
+					t.Fatal("no channel was closed")
+				}
+				over(t, "the end", outer.Done())
+				if outer.Err() == nil || context.Cause(outer).Error() != want.Error() {
+					t.Errorf("error %v, cause %v, want %v", outer.Err(), context.Cause(outer), want)
+				}
+			})
+		}
+	}
+}
+
+func errOf(cause error) error { return errors.New("as told: " + cause.Error()) }

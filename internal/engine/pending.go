@@ -36,13 +36,14 @@ func (p *Pending) Await(ctx context.Context) bool {
 	if p.got != nil {
 		return true
 	}
-	caller, session := Ends(ctx)
+	caller, session, more := Ends(ctx)
 	select {
 	case a := <-p.answers:
 		p.got = &a
 		return true
 	case <-caller:
 	case <-session:
+	case <-more:
 	}
 	_ = ctx.Err() // a joint context finds out here why it ended
 	return false

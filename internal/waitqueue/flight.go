@@ -106,12 +106,13 @@ func (f *flight) like(r *Request) bool {
 
 // wait returns what the flight came to, or that ctx ended first.
 func (f *flight) wait(ctx context.Context) (*Owned, error) {
-	caller, session := engine.Ends(ctx)
+	caller, session, more := engine.Ends(ctx)
 	select {
 	case <-f.done:
 		return f.owned, f.err
 	case <-caller:
 	case <-session:
+	case <-more:
 	}
 	_ = ctx.Err() // a joint context finds out here why it ended
 	f.n.mu.Lock()

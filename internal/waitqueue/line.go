@@ -167,12 +167,13 @@ func (l *line) holder() Record {
 
 // waitLocally waits for a's turn in the local line.
 func (a *acquisition) waitLocally(ctx context.Context, l *line) (*Owned, error) {
-	caller, session := engine.Ends(ctx)
+	caller, session, more := engine.Ends(ctx)
 	select {
 	case h := <-a.start:
 		return a.resume(ctx, h)
 	case <-caller:
 	case <-session:
+	case <-more:
 	}
 	_ = ctx.Err() // finds out which
 	if l.leave(a) {

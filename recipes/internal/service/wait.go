@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/engine"
 )
 
 // ErrWaited is the cause of the end of a wait that took as long as it may.
@@ -31,24 +32,23 @@ func Duration(field string, d *durationpb.Duration, absent time.Duration) (time.
 // own time. If it is the host that ends the call, and not the caller, the place
 // in line stays for the next host, which core.ErrSessionClosed stands for.
 func (s *Service) Waiting(ctx context.Context, wait time.Duration) (context.Context, func()) {
-	waiting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stops := []func() bool{
-		context.AfterFunc(s.ctx, func() { cancel(core.ErrSessionClosed) }),
-		context.AfterFunc(ctx, func() {
-			cause := context.Cause(ctx)
-			if !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
-				cause = core.ErrSessionClosed
-			}
-			cancel(cause)
-		}),
+	waiting := engine.Join(ctx, s.ctx, endOf, func() error { return core.ErrSessionClosed })
+	if wait <= 0 {
+		return waiting, waiting.Release
 	}
-	if wait > 0 {
-		stops = append(stops, time.AfterFunc(wait, func() { cancel(ErrWaited) }).Stop)
-	}
-	return waiting, func() {
-		for _, stop := range stops {
-			stop()
-		}
+	bounded, cancel := context.WithCancelCause(waiting)
+	timer := time.AfterFunc(wait, func() { cancel(ErrWaited) })
+	return bounded, func() {
+		timer.Stop()
 		cancel(nil)
+		waiting.Release()
 	}
+}
+
+// endOf is why a wait ends with its call, which ended by a cause.
+func endOf(cause error) error {
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
+		return cause
+	}
+	return core.ErrSessionClosed
 }
