@@ -25,7 +25,7 @@ type foresight struct {
 // foresee begins to follow the line, for owners who stand apart. It is called
 // with the tenure's other watches, 250 ms after the ownership began.
 func (t *tenure) foresee() {
-	if !t.a.req.Apart || t.a.req.Mode != Exclusive {
+	if r := t.a.req; !r.Apart || r.Mode != Exclusive && r.Mode != Permits {
 		return
 	}
 	e, n := t.a.q.e, t.a.parts[0].n

@@ -71,6 +71,41 @@ func TestForesight(t *testing.T) {
 	}
 }
 
+// The same of an owner beside others: of the line it knows what its permits are for.
+func TestForesightOfPermits(t *testing.T) {
+	name := etcd.Prefix(t)
+	q, _ := open(t)
+	seat := apart(name)
+	seat.Mode, seat.Permits, seat.Limit = Permits, 1, 2
+	owners := []*Owned{acquired(t, q, seat), acquired(t, q, seat)}
+	var waiting []<-chan result
+	for i := range 3 {
+		waiting = append(waiting, background(t, bounded(t), q, seat))
+		known(t, owners[0], i+1)
+	}
+	known(t, owners[1], 3)
+	for i, next := range waiting {
+		before := etcd.RaftIndex(t)
+		if err := owners[0].Release(); err != nil {
+			t.Fatal(err)
+		}
+		if cost := etcd.RaftIndex(t) - before; cost != 1 {
+			t.Errorf("release %d cost %d raft entries, want 1", i, cost)
+		}
+		r := <-next
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		owners = append(owners[1:], r.o)
+		known(t, owners[0], 2-i)
+	}
+	for _, o := range owners {
+		if err := o.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A line that is too long to keep in mind is read when it matters.
 func TestForesightIsBounded(t *testing.T) {
 	f := &foresight{}
