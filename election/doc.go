@@ -9,8 +9,9 @@
 // A win is a [Term], a value of its own with a token that is strictly larger
 // than that of every earlier term of the name. Its context ends at the latest
 // when etcd could let somebody else lead. Candidates win in the order in which
-// they came, within a priority; a leader is not interrupted by a more urgent
-// candidate. The value of a leader appears in the same revision as its term, also
+// they came, within a priority and a preferred zone; a leader is not interrupted by
+// a better candidate, but an operator can transfer its term, or force it to resign,
+// and then it has a grace to stop. The value of a leader appears in the same revision as its term, also
 // when the leader before it hands over. [Election.Observe] shows every term once
 // and in order, and the vacancies between them.
 //
@@ -21,7 +22,8 @@
 // gets an error that says so, and never a term. A request whose reply was lost is
 // resolved by reading back; it never leaves a term without a leader. Errors are
 // [ErrLost], [ErrNoLeader], [ErrUnhealthy], [ErrNoContender], [ErrNotTransferred],
-// [ErrSeatsMismatch], and those of package core.
+// [ErrSeatsMismatch], [ErrStaleToken], and those of package core; [Leader.Before]
+// says why the term before ended.
 //
 // # Keys
 //

@@ -228,3 +228,68 @@ func ExampleElection_Resume() {
 	})
 	// Output: the same term: true
 }
+
+// Among candidates of one priority those of the first zone in the list lead first. A
+// leader elsewhere is not interrupted for them.
+func ExampleWithPreferredZones() {
+	example(func(ctx context.Context, client *clientv3.Client, session *core.Session) error {
+		in := func(zone string) *election.Election {
+			return election.New(session, "near the data", election.WithZone(zone), election.WithPreferredZones("eu-1", "eu-2"))
+		}
+		term, err := in("us-1").Campaign(ctx, "")
+		if err != nil {
+			return err
+		}
+		terms := make(chan *election.Term, 2)
+		for n, zone := range []string{"eu-2", "eu-1"} { // in this order
+			go func() {
+				if next, err := in(zone).Campaign(ctx, ""); err == nil {
+					terms <- next
+				}
+			}()
+			for cs, err := in("").Contenders(ctx); len(cs) < n+2; cs, err = in("").Contenders(ctx) {
+				if err != nil {
+					return err
+				}
+			}
+		}
+		for range 2 {
+			if err := term.Resign(); err != nil {
+				return err
+			}
+			term = <-terms
+			leader, err := in("").Leader(ctx)
+			if err != nil {
+				return err
+			}
+			fmt.Println(leader.Zone)
+		}
+		return term.Resign()
+	})
+	// Output:
+	// eu-1
+	// eu-2
+}
+
+// An operator takes the leadership away. The leader learns by whom and why, and has
+// its grace to stop.
+func ExampleElection_ForceResign() {
+	example(func(ctx context.Context, _ *clientv3.Client, session *core.Session) error {
+		primary := election.New(session, "forced")
+		term, err := primary.Campaign(ctx, "")
+		if err != nil {
+			return err
+		}
+		stopped := make(chan error, 1)
+		context.AfterFunc(term.Context(), func() { stopped <- term.Resign() })
+		if _, err := primary.ForceResign(ctx, "the disk is being replaced"); err != nil {
+			return err
+		}
+		fmt.Println(context.Cause(term.Context()))
+		fmt.Println(errors.Is(<-stopped, core.ErrRevoked))
+		return nil
+	})
+	// Output:
+	// election "forced": leadership lost: revoked by scheduler-3: the disk is being replaced
+	// true
+}

@@ -40,9 +40,8 @@ func (l Leader) Vacant() bool { return l.Token == 0 }
 type Ending struct {
 	ID    string     // of the candidacy that led
 	Token core.Token // of the term
-	Cause Cause
-	// By is who ended it and why, of a term that was not simply resigned.
-	By string
+	Cause Cause      // why it ended
+	By    string     // who ended it and why; empty if it was simply resigned
 }
 
 // A Cause is why a term ended.

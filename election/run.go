@@ -77,7 +77,7 @@ func (e *Election) serve(ctx context.Context, t *Term, lead func(context.Context
 
 // An Overrun is a leader who goes on although its context ended long ago.
 type Overrun struct {
-	Term  *Term
+	Term  *Term         // that it led in
 	Grace time.Duration // that it had
 	Cause error         // of its context's end
 }
