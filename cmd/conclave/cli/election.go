@@ -15,11 +15,15 @@ const (
 
 func (a *app) electionCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
-		Use:     "election",
-		Short:   "Run commands only while leader",
-		Example: `  conclave election run scheduler -- ./scheduler`,
+		Use:   "election",
+		Short: "Run commands only while leader, and see who leads",
+		Example: `  conclave election run scheduler -- ./scheduler
+  conclave election leader scheduler
+  conclave election watch scheduler
+  conclave election transfer scheduler --to web-2-4711`,
 	})
-	cmd.AddCommand(a.electionRunCommand())
+	cmd.AddCommand(a.electionRunCommand(), a.electionLeaderCommand(), a.electionWatchCommand(), a.electionListCommand(),
+		a.electionContendersCommand(), a.electionHistoryCommand(), a.electionTransferCommand(), a.electionResignCommand())
 	return cmd
 }
 

@@ -88,7 +88,7 @@ func (p *polity) leader(after int) tick {
 // Three candidates, one of which is killed, and one told to end, again and again:
 // the next one's command starts soon, and never before the last one's has ended.
 // With a TTL of an hour no lease's end has helped.
-func TestElectionChangesLeaders(t *testing.T) { electionChangesLeaders(t, true) }
+func TestElectionChangesLeaders(t *testing.T) { bothWays(t, electionChangesLeaders) }
 
 func electionChangesLeaders(t *testing.T, direct bool) {
 	h := newHouse(t, direct)
@@ -139,7 +139,7 @@ func electionChangesLeaders(t *testing.T, direct bool) {
 }
 
 // Without wrapper and guard it is the TTL that ends the term.
-func TestElectionWrapperAndGuardKilled(t *testing.T) { electionWrapperAndGuardKilled(t, true) }
+func TestElectionWrapperAndGuardKilled(t *testing.T) { bothWays(t, electionWrapperAndGuardKilled) }
 
 func electionWrapperAndGuardKilled(t *testing.T, direct bool) {
 	h := newHouse(t, direct)
@@ -155,6 +155,47 @@ func electionWrapperAndGuardKilled(t *testing.T, direct bool) {
 	t.Logf("until the next one's command runs: %s with a TTL of 5s", time.Since(began))
 	if !gone(now.command) {
 		t.Error("the command of the leader before runs on")
+	}
+}
+
+// Etcd goes away for longer than the TTL: the command is ended, and runs again when
+// etcd is back.
+func TestElectionGoesOnAfterEtcdWasAway(t *testing.T) { bothWays(t, electionGoesOnAfterEtcdWasAway) }
+
+func electionGoesOnAfterEtcdWasAway(t *testing.T, direct bool) {
+	h := newHouse(t, direct)
+	p := newPolity(h, "boss --ttl 5s", 2)
+	now := p.leader(0)
+	h.signal(h.dev, syscall.SIGKILL)
+	eventually(t, "the command's end", func() bool { return gone(now.command) })
+	h.restart()
+	p.leader(now.token)
+	for wrapper, cmd := range p.run {
+		if gone(wrapper) {
+			t.Errorf("a candidate ended: exit %d", h.code(cmd))
+		}
+	}
+}
+
+// A command that fails is not run all the time, nor for ever by the same one.
+func TestElectionCommandFails(t *testing.T) {
+	h := newHouse(t, true)
+	c := h.client()
+	log := filepath.Join(t.TempDir(), "log")
+	fails := h.under("election run boss --ttl 1h --value bad", "echo $CONCLAVE_TOKEN $$ $PPID >> "+log+"; exit 3")
+	p := &polity{house: h, log: log}
+	first := p.leader(0)
+	p.leader(first.token) // it leads again, if nobody else stands
+	p.flags, p.run = "boss --ttl 1h", make(map[int]*exec.Cmd)
+	p.join()
+	eventually(t, "another leader", func() bool { all := p.ticks(); return p.run[all[len(all)-1].wrapper] != nil })
+	eventually(t, "both in line", func() bool { _, sessions := left(t, c); return sessions == 2 })
+	h.signal(fails, syscall.SIGTERM)
+	if code := h.code(fails); code != 143 {
+		t.Errorf("exit %d of one that stood, want 143", code)
+	}
+	if _, sessions := left(t, c); sessions != 1 {
+		t.Errorf("%d sessions are left, want 1", sessions)
 	}
 }
 

@@ -2,15 +2,11 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/internal/keyspace"
@@ -135,100 +131,10 @@ func (a *app) printHistory(t target, resp *lockv1.HistoryResponse) error {
 		v := endingView{Owner: e.GetOwner(), Token: tokenText(e.GetToken()), Kind: e.GetMode(), Since: timeOf(e.GetSince()), Until: timeOf(e.GetUntil()),
 			Held: spanOf(e.GetHeld()), AtLatest: e.GetUntilIsBound(), Cause: e.GetCause(), By: e.GetBy(), Reason: e.GetReason(),
 			Purpose: e.GetPurpose(), Host: e.GetHost(), PID: e.GetPid(), HandedOver: e.GetHandedOver()}
-		held := lifetime(e.GetHeld())
-		if v.AtLatest {
-			held = "at most " + held
-		}
-		by := clean(v.By)
-		if v.Reason != "" {
-			by = strings.TrimPrefix(by+": "+clean(v.Reason), ": ")
-		}
 		views = append(views, v)
-		rows = append(rows, []string{clean(v.Owner), v.Token, a.when(e.GetSince()), a.when(e.GetUntil()), held, v.Cause, by, clean(v.Purpose)})
+		rows = append(rows, []string{clean(v.Owner), v.Token, a.when(e.GetSince()), a.when(e.GetUntil()),
+			atMost(e.GetHeld(), v.AtLatest), v.Cause, byAndWhy(v.By, v.Reason), clean(v.Purpose)})
 	}
-	for _, g := range resp.GetGaps() {
-		a.note(fmt.Sprintf("endings may be missing: no host saw revisions %d to %d of etcd", g.GetFromRevision(), g.GetToRevision()))
-	}
-	if len(views) == 0 && t.direct() {
-		a.note("nothing is recorded: hosts write the history, and it is empty where none has run")
-	}
+	noteGaps(a, t, len(views), resp.GetGaps())
 	return a.printList(views, []string{"OWNER", "TOKEN", "SINCE", "UNTIL", "HELD", "CAUSE", "BY", "PURPOSE"}, rows)
-}
-
-func tokenText(token int64) string {
-	if token == 0 {
-		return ""
-	}
-	return strconv.FormatInt(token, 10)
-}
-
-func timeOf(ts *timestamppb.Timestamp) *time.Time {
-	if ts == nil {
-		return nil
-	}
-	t := ts.AsTime()
-	return &t
-}
-
-// spanOf is a duration as the API's JSON has it: "15s", "1.500s".
-func spanOf(d *durationpb.Duration) *string {
-	if d == nil {
-		return nil
-	}
-	s := strconv.FormatFloat(d.AsDuration().Seconds(), 'f', -1, 64) + "s"
-	return &s
-}
-
-// when is a time for a table: how long ago for a person, exact for a program.
-func (a *app) when(ts *timestamppb.Timestamp) string {
-	switch {
-	case ts == nil:
-		return "-"
-	case isTerminal(a.stdout):
-		return ago(time.Since(ts.AsTime()))
-	}
-	return ts.AsTime().Format(time.RFC3339)
-}
-
-func ago(d time.Duration) string { return roughly(d) + " ago" }
-
-// roughly is a duration as a person says it.
-func roughly(d time.Duration) string {
-	switch d = max(d, 0); {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Hour:
-		return short(d.Round(time.Second))
-	case d < 48*time.Hour:
-		return short(d.Round(time.Minute))
-	}
-	return strconv.Itoa(int(d.Hours())/24) + "d"
-}
-
-func lifetime(d *durationpb.Duration) string {
-	if d == nil {
-		return "-"
-	}
-	return roughly(d.AsDuration())
-}
-
-// clean takes out of a value from elsewhere what could speak to a terminal.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, s)
-}
-
-// quoted is a name as a shell takes it.
-func quoted(s string) string {
-	safe := func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-./:@%+=,", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, safe) && s[0] != '-' {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -189,14 +189,11 @@ func (a *app) sameTarget(t target) string {
 	return out
 }
 
-type releaseFlags struct {
-	force  bool
-	reason string
-	token  int64
-}
-
 func (a *app) lockReleaseCommand() *cobra.Command {
-	var f releaseFlags
+	f := forceFlags{
+		noun: "lock", again: "conclave lock release %s --force --reason '...'",
+		needs: "belongs to its holder: to take it away needs --force", reader: "the holder",
+	}
 	cmd := &cobra.Command{
 		Use:   "release NAME --force --reason TEXT",
 		Short: "Take a lock from whoever holds it",
@@ -224,32 +221,10 @@ so this is for an operator, and needs --force.`,
 				if resp.GetToken() == 0 {
 					return nobodyHolds(args[0])
 				}
-				doc := map[string]string{"name": args[0], "token": tokenText(resp.GetToken())}
-				return a.print(doc, [][]string{{doc["token"]}})
+				return a.printRevoked(args[0], resp.GetToken())
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&f.force, "force", false, "yes, take it from its holder")
-	cmd.Flags().StringVar(&f.reason, "reason", "", "why, as the holder and the history will say it")
-	cmd.Flags().Int64Var(&f.token, "token", 0, "only the ownership with this token")
+	f.register(cmd)
 	return cmd
-}
-
-func (f releaseFlags) check(name string) error {
-	again := fmt.Sprintf("conclave lock release %s --force --reason '...'", quoted(name))
-	if err := keyspace.CheckName("name", name); err != nil {
-		return usage("invalid_name", "", "%s", err)
-	}
-	switch {
-	case !f.force:
-		return usage("invalid_force", again, "lock %q belongs to its holder: to take it away needs --force", name)
-	case f.reason == "":
-		return usage("invalid_reason", again, "--reason is missing: the holder and the history will say it")
-	case f.token < 0:
-		return usage("invalid_token", "", "--token: %d is negative", f.token)
-	}
-	if err := keyspace.CheckText("--reason", f.reason, maxPurpose); err != nil {
-		return usage("invalid_reason", "", "%s", err)
-	}
-	return nil
 }

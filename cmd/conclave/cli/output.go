@@ -46,6 +46,17 @@ func (a *app) printList(docs any, header []string, rows [][]string) error {
 	return a.print(docs, rows)
 }
 
+// printItem writes one of a stream: a JSON document on a line, a YAML document, or
+// a row.
+func (a *app) printItem(doc any, row []string) error {
+	if a.flags.output.value == outputYAML {
+		if _, err := fmt.Fprintln(a.stdout, "---"); err != nil {
+			return err
+		}
+	}
+	return a.print(doc, [][]string{row})
+}
+
 // table aligns columns on a terminal and separates them by one tab elsewhere.
 func table(w io.Writer, rows [][]string) error {
 	if !isTerminal(w) {

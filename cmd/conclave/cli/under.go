@@ -112,8 +112,7 @@ func (j *job) run(ctx context.Context) outcome {
 	out := outcome{err: err, opened: s != nil, told: signaled}
 	if s != nil {
 		// Why the command did not run is what matters.
-		again, _ := j.letGo(s, o, atMost)
-		out.told = out.told || again
+		out.told, _ = j.letGo(s, o, atMost, signaled)
 	}
 	if cfg.Guard != nil {
 		cfg.Guard.End()
@@ -229,17 +228,18 @@ func (j *job) runUnder(cfg supervise.Config, s session, o *owned) outcome {
 	began := time.Now()
 	res, err := supervise.Run(cfg)
 	out := outcome{opened: true, ran: max(time.Since(began), 1), result: res, broken: err != nil}
-	told, released := j.letGo(s, o, releasing)
-	out.told = told || res.Asked
+	var released error
+	out.told, released = j.letGo(s, o, releasing, res.Asked)
 	out.err = j.ended(res, err, released)
 	return out
 }
 
 // letGo releases the name, if there is one, and closes the session. It gives up, and
-// leaves the rest to the lease's end, when etcd does not answer for a while or a
-// signal says that the user does not want to wait, which it reports: the release
-// itself would go on for a TTL, which may be an hour.
-func (j *job) letGo(s session, o *owned, atMost time.Duration) (told bool, err error) {
+// leaves the rest to the lease's end, when etcd does not answer for a while: the
+// release itself would go on for a TTL, which may be an hour. A signal says that the
+// user does not want to wait long, and another one, or one after told, that the user
+// does not want to wait. It reports whether one came.
+func (j *job) letGo(s session, o *owned, atMost time.Duration, told bool) (bool, error) {
 	done := make(chan error, 1)
 	go func() {
 		var err error
@@ -254,12 +254,16 @@ func (j *job) letGo(s session, o *owned, atMost time.Duration) (told bool, err e
 	for {
 		select {
 		case err := <-done:
-			return false, err
+			return told, err
 		case <-giveUp.C:
-			return false, errLeft
+			return told, errLeft
 		case sig := <-j.signals:
 			if _, ok := ends(sig); ok {
-				return true, errLeft
+				if told {
+					return true, errLeft
+				}
+				told = true
+				giveUp.Reset(leaving)
 			}
 		}
 	}

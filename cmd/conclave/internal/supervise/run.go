@@ -156,7 +156,7 @@ func (r *run) lose() <-chan time.Time {
 	}
 	r.tell(now() + grace)
 	r.end(unix.SIGTERM)
-	r.notify(fmt.Sprintf("ownership lost, the command has %s to end: %v", grace.Round(100*time.Millisecond), r.result.Why))
+	r.notify(fmt.Sprintf("the command has %s to end: %v", grace.Round(100*time.Millisecond), r.result.Why))
 	return time.After(grace)
 }
 
