@@ -32,9 +32,9 @@ var (
 // A ConflictError says which revision a key has in place of the one that the
 // caller named. It is [ErrConflict].
 type ConflictError struct {
-	Key      string
-	Want     int64 // that the caller named; 0: no value
-	Revision int64 // that it has; 0: no value
+	Key      string // the key
+	Want     int64  // that the caller named; 0: no value
+	Revision int64  // that it has; 0: no value
 }
 
 // Error names the key and both revisions.

@@ -17,7 +17,7 @@ import (
 
 // A Change is what a release does to one key.
 type Change struct {
-	Key   string
+	Key   string // the key
 	Value []byte // 1 byte to 512 KiB; nil with Delete
 	Codec string // what Value is; empty: bytes
 	// Delete publishes a tombstone. It is [ErrNotFound] for a key that has no

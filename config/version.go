@@ -8,14 +8,14 @@ import (
 
 // A Version is one published value of a key, as bytes.
 type Version struct {
-	Key      string
-	Revision int64  // etcd's, of the transaction that published it
-	Number   int64  // counts the versions of the key from 1
-	Value    []byte // not to be changed; nil of a tombstone
-	Codec    string // what Value is: json, text, bytes, or a codec of a user's own
-	Deleted  bool   // a tombstone
-	Author   string
-	Message  string
+	Key      string    // the key
+	Revision int64     // etcd's, of the transaction that published it
+	Number   int64     // counts the versions of the key from 1
+	Value    []byte    // not to be changed; nil of a tombstone
+	Codec    string    // what Value is: json, text, bytes, or a codec of a user's own
+	Deleted  bool      // a tombstone
+	Author   string    // who published it
+	Message  string    // and why
 	Time     time.Time // by the clock of whoever published it
 	Of       int64     // of a rollback: the revision whose value it is
 
