@@ -57,6 +57,7 @@ func wrapper(args []string) int {
 	lostGrace := fs.Duration("lost-grace", 0, "")
 	leftover := fs.Duration("leftover", 50*time.Millisecond, "")
 	will := fs.String("will", "", "file that the guard writes when the wrapper died")
+	asked := fs.Bool("asked", false, "say afterwards whether the end was asked for")
 	foreground := fs.Bool("foreground", false, "say afterwards who has the terminal")
 	_ = fs.Parse(args)
 
@@ -94,6 +95,9 @@ func wrapper(args []string) int {
 	})
 	if *foreground {
 		printForeground("wrapper")
+	}
+	if *asked {
+		fmt.Println("asked:", res.Asked)
 	}
 	switch {
 	case err != nil:

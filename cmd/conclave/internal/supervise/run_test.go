@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,12 +84,18 @@ func childOf(t *testing.T, pid int, role string) int {
 // start starts a wrapper and waits for it at the end of the test.
 func start(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
+	return startTo(t, nil, args...)
+}
+
+// startTo starts a wrapper that writes to out.
+func startTo(t *testing.T, out io.Writer, args ...string) *exec.Cmd {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(exe, append([]string{"play-wrapper"}, args...)...)
-	cmd.Stderr = os.Stderr
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +175,37 @@ func TestSignalsReachTheGroup(t *testing.T) {
 		_ = cmd.Wait()
 		if code := cmd.ProcessState.ExitCode(); code != 42 {
 			t.Errorf("%s: exit %d, want the command's own 42", name, code)
+		}
+	}
+}
+
+// Signals that end programs ask for the end, also of a command that ends in its own
+// way. Others do not, nor does a HUP that the command lives with, nor its own death.
+func TestAskedForTheEnd(t *testing.T) {
+	for _, c := range []struct {
+		sig   unix.Signal
+		trap  string
+		asked bool
+	}{
+		{unix.SIGTERM, "exit 0", true},
+		{unix.SIGINT, "exit 3", true},
+		{unix.SIGQUIT, "exit 0", true},
+		{unix.SIGHUP, "exit 129", true},
+		{unix.SIGHUP, "exit 3", false},
+		{unix.SIGUSR1, "exit 138", false},
+		{unix.SIGUSR2, "kill -INT $$", false},
+	} {
+		ready := filepath.Join(t.TempDir(), "ready")
+		name := strings.TrimPrefix(unix.SignalName(c.sig), "SIG")
+		out := new(strings.Builder)
+		cmd := startTo(t, out, "-asked", sh, "-c", fmt.Sprintf("trap '%s' %s; echo $$ > %s; while :; do sleep 0.01; done", c.trap, name, ready))
+		pidIn(t, ready)
+		if err := cmd.Process.Signal(c.sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if want := fmt.Sprintf("asked: %v\n", c.asked); out.String() != want {
+			t.Errorf("%s, %s: %q, want %q", name, c.trap, out, want)
 		}
 	}
 }

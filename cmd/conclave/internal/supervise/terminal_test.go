@@ -97,6 +97,21 @@ func TestInterruptKeyReachesTheCommandOnly(t *testing.T) {
 	}
 }
 
+// The interrupt key ends the wrapper's work too, although it reaches the command
+// only: whether that dies of it or says that it did.
+func TestInterruptKeyIsAskingForTheEnd(t *testing.T) {
+	for _, script := range []string{"echo ready; exec sleep 600", "trap 'exit 130' INT; echo ready; while :; do sleep 0.01; done"} {
+		_, person, lines := onTerminal(t, "play-wrapper", "-asked", sh, "-c", script)
+		read(t, lines, "ready")
+		if _, err := person.Write([]byte{3}); err != nil {
+			t.Fatal(err)
+		}
+		read(t, lines, "asked: true")
+	}
+	_, _, lines := onTerminal(t, "play-wrapper", "-asked", sh, "-c", "exit 3")
+	read(t, lines, "asked: false")
+}
+
 // The stop key stops the whole job, so that the shell sees it; the command goes on
 // when the job is brought back.
 func TestStopKeyStopsTheJob(t *testing.T) {
