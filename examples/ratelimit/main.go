@@ -68,6 +68,9 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := server.Shutdown(stopping)
+	if err != nil {
+		err = errors.Join(err, server.Close())
+	}
 	<-served
 	return err
 }

@@ -41,12 +41,12 @@ func started(t *testing.T, client *clientv3.Client) (*config.Variable[Limits], s
 	done := make(chan error, 1)
 	go func() { done <- serve(serving, l, newService(limits)) }()
 	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections() // Shutdown would wait for those that were never used
 		stop()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		_ = limits.Close()
-		http.DefaultClient.CloseIdleConnections()
 	})
 	return limits, "http://" + l.Addr().String()
 }
