@@ -1,0 +1,210 @@
+package workqueue
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/clock"
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+const (
+	claimItems = 56 // two operations each, and some more
+	maxSpread  = 7  // batches behind the head, when others claim too
+)
+
+// errConflict says that somebody else took some of the items.
+var errConflict = errors.New("items were claimed by another session")
+
+// claim takes up to want of the candidates. What it returns is claimed; the
+// candidates that are left are those that it did not try for. The place in line
+// is given up with the claim if it satisfies everybody who waits here.
+func (p *puller) claim(ctx context.Context, want int) ([]*Delivery, error) {
+	most := claimItems
+	if p.d.e.Borrowed() {
+		most = claimItems * 2 / 3 // which have a third operation
+	}
+	batch := p.choose(min(want, most))
+	if len(batch) == 0 {
+		return nil, nil
+	}
+	sent := clock.Now()
+	txn := p.claimTxn(batch, len(batch) >= want)
+	r, err := p.d.e.Do(ctx, txn)
+	if err == nil && r.Succeeded {
+		p.spread /= 2
+		if len(batch) >= want {
+			p.leftLine()
+		}
+		return p.claimed(batch, sent, func(int) (bool, int64) { return true, r.Revision }), nil
+	}
+	if err == nil {
+		if len(r.Responses[0].GetResponseRange().GetKvs()) > 0 {
+			p.scan.paused = true
+			return nil, nil
+		}
+		if here := first(r, 1); here == nil || here.CreateRevision != p.here {
+			p.here = 0
+			return nil, nil
+		}
+		p.spread = min(2*p.spread+1, maxSpread)
+	} else if !errors.Is(err, commit.ErrUnknown) {
+		return nil, err
+	}
+	return p.claimEach(ctx, batch, sent, err != nil)
+}
+
+// claimEach takes items one by one in one transaction. If the outcome of an
+// earlier request is unknown it is sent until that is settled: an item that the
+// earlier one took stands as a delivery of this session, which nobody else makes.
+func (p *puller) claimEach(ctx context.Context, batch []chosen, sent clock.Stamp, unknown bool) ([]*Delivery, error) {
+	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		r, err := p.d.e.Do(ctx, p.claimEachTxn(batch))
+		switch {
+		case err == nil && !r.Succeeded:
+			if here := first(r, 1); here == nil || here.CreateRevision != p.here {
+				p.here = 0 // no request that is still under way can find it again
+				return nil, nil
+			}
+			if p.scan.paused = true; !unknown { // else one of them may be applied after the pause
+				return nil, nil
+			}
+		case err == nil:
+			all := p.claimed(batch, sent, func(i int) (bool, int64) {
+				n := r.Nested(i)
+				if n.Succeeded || !unknown {
+					return n.Succeeded, r.Revision
+				}
+				kv := first(n, 0)
+				if kv == nil || p.d.has(batch[i].key, kv.ModRevision) {
+					return false, 0
+				}
+				return true, kv.ModRevision
+			})
+			if len(all) < len(batch) {
+				return all, errConflict
+			}
+			return all, nil
+		case errors.Is(err, commit.ErrUnknown):
+			unknown = true
+		case !passing(err):
+			return nil, err
+		}
+		if !pause(ctx, p.d.e, delay) {
+			return nil, ended(p.d.e)
+		}
+	}
+}
+
+// chosen is a candidate with the record that its delivery will have.
+type chosen struct {
+	candidate
+	rec   Record
+	value string
+}
+
+// choose takes up to n candidates out of the list: the first ones, or some
+// batches behind if others claim at the same time. Items without attempts left,
+// and keys that are no item, are put aside.
+func (p *puller) choose(n int) []chosen {
+	from := 0
+	if p.spread > 0 && n > 0 {
+		from = min(rand.IntN(p.spread+1)*n, max(len(p.cands)-n, 0))
+	}
+	var batch []chosen
+	bytes, i := 0, from
+	for ; i < len(p.cands) && len(batch) < n; i++ {
+		c := p.cands[i]
+		if len(batch) > 0 && bytes+len(c.value) > maxBatch {
+			break
+		}
+		rec, err := decode(c.value)
+		switch {
+		case err != nil:
+			p.broken = append(p.broken, c)
+			continue
+		case rec.Attempts >= p.d.cfg.MaxAttempts:
+			p.spent = append(p.spent, c)
+			continue
+		}
+		if rec.Order == 0 {
+			rec.Order = c.create
+		}
+		rec.Attempts, rec.Index = rec.Attempts+1, len(batch)
+		bytes += len(c.value)
+		batch = append(batch, chosen{candidate: c, rec: rec, value: rec.encode()})
+	}
+	if from == 0 {
+		p.cands = p.cands[i:]
+	} else {
+		p.cands = append(p.cands[:from:from], p.cands[i:]...)
+	}
+	return batch
+}
+
+func (p *puller) guards() []clientv3.Cmp {
+	k := p.d.root
+	return []clientv3.Cmp{absent(k.paused()), clientv3.Compare(clientv3.CreateRevision(k.here(p.d.lease)), "=", p.here)}
+}
+
+// scopes of a claim: the items. Nobody else of this session moves them.
+func scopes(batch []chosen) []string {
+	s := make([]string, len(batch))
+	for i, c := range batch {
+		s[i] = c.key
+	}
+	return s
+}
+
+// moves returns what claims one item.
+func (p *puller) moves(c chosen) []clientv3.Op {
+	id := idOf(c.key)
+	ops := []clientv3.Op{clientv3.OpDelete(c.key), clientv3.OpPut(p.d.root.outOf(p.d.lease, id), c.value)}
+	if p.d.e.Borrowed() {
+		ops = append(ops, p.d.deadline(id, p.d.cfg.Visibility))
+	}
+	return ops
+}
+
+// claimTxn claims all items or none.
+func (p *puller) claimTxn(batch []chosen, last bool) commit.Txn {
+	k := p.d.root
+	t := commit.Txn{Scope: scopes(batch), Likely: true, If: p.guards(),
+		Else: []clientv3.Op{clientv3.OpGet(k.paused()), clientv3.OpGet(k.here(p.d.lease))}}
+	for _, c := range batch {
+		t.If = append(t.If, unchanged(c.key, c.mod))
+		t.Then = append(t.Then, p.moves(c)...)
+	}
+	if last && p.place != "" {
+		t.Then = append(t.Then, clientv3.OpDelete(p.place))
+	}
+	return t
+}
+
+// claimEachTxn claims the items that are still there.
+func (p *puller) claimEachTxn(batch []chosen) commit.Txn {
+	k := p.d.root
+	t := commit.Txn{Scope: scopes(batch), If: p.guards(),
+		Else: []clientv3.Op{clientv3.OpGet(k.paused()), clientv3.OpGet(k.here(p.d.lease))}}
+	for _, c := range batch {
+		t.Then = append(t.Then, clientv3.OpTxn([]clientv3.Cmp{unchanged(c.key, c.mod)}, p.moves(c),
+			[]clientv3.Op{clientv3.OpGet(k.outOf(p.d.lease, idOf(c.key)))}))
+	}
+	return t
+}
+
+// claimed makes deliveries of a batch; took tells of each item whether it was
+// claimed, and at which revision.
+func (p *puller) claimed(batch []chosen, sent clock.Stamp, took func(i int) (bool, int64)) []*Delivery {
+	all := make([]*Delivery, 0, len(batch))
+	for i, c := range batch {
+		if ok, rev := took(i); ok {
+			all = append(all, &Delivery{d: p.d, ID: idOf(c.key), Rec: c.rec, rev: rev, here: p.here, at: sent, lasts: p.d.cfg.Visibility})
+		}
+	}
+	return all
+}

@@ -1,0 +1,216 @@
+package workqueue
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/conclavehq/conclave/internal/commit"
+)
+
+const (
+	// maxOps is how many operations a transaction of this package has at most:
+	// etcd takes 128, and counts those of the largest nested one too.
+	maxOps = 120
+	// maxBatch is how many bytes it has, but for one item that is larger.
+	maxBatch = 512 << 10
+
+	segmentItems     = 128
+	segmentBytes     = 1 << 20
+	segmentRevisions = 128
+)
+
+// lane is what a producer knows of the open segment of a priority.
+type lane struct {
+	mod     int64 // of its key; 0 while there is none
+	segment int64
+	seen    int64 // the latest revision known
+	items   int   // put by this writer into this segment
+	bytes   int
+}
+
+// full tells that the next segment is to be opened.
+func (l *lane) full() bool {
+	return l.mod == 0 || l.items >= segmentItems || l.bytes >= segmentBytes || l.seen-l.mod >= segmentRevisions
+}
+
+// pick takes the next batch. Two items with one dedup key never share one: each
+// guard is compared with the state before the whole transaction.
+func (w *Writer) pick() []*entry {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var batch, rest []*entry
+	ops, bytes := 0, 0
+	taken := make(map[string]struct{})
+	groups := make(map[string]bool) // and whether a further item can follow in the batch
+	for i, e := range w.pending {
+		ops, bytes = ops+1, bytes+len(e.value)
+		if len(batch) > 0 && (ops+6 > w.maxOps || bytes > maxBatch) {
+			rest = append(rest, w.pending[i:]...)
+			break
+		}
+		_, twice := taken[e.Dedup]
+		follows, known := groups[e.Record.Group]
+		switch {
+		case e.Dedup != "" && twice, e.Record.Group != "" && known && !follows:
+			rest = append(rest, e)
+			groups[e.Record.Group] = false // no later one may overtake it
+			continue
+		case e.Record.Group != "" && !known:
+			groups[e.Record.Group] = e.Dedup == "" && e.asked == nil
+		}
+		if e.Dedup != "" {
+			taken[e.Dedup] = struct{}{}
+		}
+		e.sent = true
+		batch = append(batch, e)
+	}
+	w.pending = rest
+	if len(batch) == 0 {
+		w.writing = false
+	}
+	return batch
+}
+
+// look returns the reads of everything that a batch's guards compare.
+func (w *Writer) look(batch []*entry) []clientv3.Op {
+	ops := []clientv3.Op{clientv3.OpGet(w.root.fill())}
+	for _, b := range buckets(batch) {
+		ops = append(ops, clientv3.OpGet(w.root.tail(b)))
+	}
+	return ops
+}
+
+func buckets(batch []*entry) []string {
+	var bs []string
+	for _, e := range batch {
+		if b := bucket(e.Record.Priority); !slices.Contains(bs, b) {
+			bs = append(bs, b)
+		}
+	}
+	return bs
+}
+
+// learn takes over the answers to look.
+func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp) {
+	for i, op := range ops {
+		resp := responses[i].GetResponseRange()
+		var mod int64
+		var value []byte
+		if len(resp.GetKvs()) > 0 {
+			mod, value = resp.Kvs[0].ModRevision, resp.Kvs[0].Value
+		}
+		key := string(op.KeyBytes())
+		if key == w.root.fill() {
+			w.fill = fill{known: true, mod: mod, items: number(value)}
+			continue
+		}
+		b := idOf(key)
+		if l := w.lanes[b]; l == nil || l.mod != mod {
+			w.lanes[b] = &lane{mod: mod, segment: max(number(value), 1), seen: mod}
+		}
+	}
+}
+
+// txn builds the transaction of a batch, and names the lanes whose next segment
+// it opens.
+func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
+	t = commit.Txn{Scope: []string{string(w.root)}, Else: w.look(batch), Likely: true}
+	t.Then = make([]clientv3.Op, 0, len(batch)+4)
+	t.If = append(t.If, unchanged(w.root.fill(), w.fill.mod))
+	groups := make(map[string]struct{})
+	for _, e := range batch {
+		if g := e.Record.Group; g != "" {
+			t.Scope = append(t.Scope, string(w.root)+"group/"+g)
+		}
+		t.Then = append(t.Then, w.place(e, groups))
+	}
+	if w.fill.mod != 0 {
+		t.Then = append(t.Then, clientv3.OpPut(w.root.fill(), strconv.FormatInt(w.fill.items+int64(len(batch)), 10)))
+	}
+	for _, b := range buckets(batch) {
+		l := w.lanes[b]
+		t.If = append(t.If, unchanged(w.root.tail(b), l.mod))
+		if !l.full() {
+			continue
+		}
+		opened = append(opened, b)
+		next := l.segment + 1
+		if l.mod == 0 {
+			next = l.segment
+			if w.names != "" && !slices.ContainsFunc(t.Then, func(op clientv3.Op) bool { return string(op.KeyBytes()) == w.names }) {
+				t.Then = append(t.Then, clientv3.OpPut(w.names, ""))
+			}
+		}
+		t.Then = append(t.Then, clientv3.OpPut(w.root.tail(b), strconv.FormatInt(next, 10)))
+	}
+	return t, opened
+}
+
+// place returns the operation that puts one item where it belongs.
+func (w *Writer) place(e *entry, groups map[string]struct{}) clientv3.Op {
+	b := bucket(e.Record.Priority)
+	segment := w.lanes[b].segment
+	at := w.root.segment(b, segment) + e.id
+	if e.Delay > 0 {
+		at = w.root.laterAt(time.Now().Add(e.Delay).UnixMilli(), e.id)
+	}
+	op := clientv3.OpPut(at, e.value)
+	if g := e.Record.Group; g != "" {
+		behind := clientv3.OpPut(w.root.next(g)+at[len(w.root.lanes())+len(b)+1:], e.value)
+		if _, first := groups[g]; first { // one before it in the batch is, or is behind, the group's item
+			op = behind
+		} else {
+			op = clientv3.OpTxn([]clientv3.Cmp{absent(w.root.busy(g))},
+				[]clientv3.Op{clientv3.OpPut(w.root.busy(g), e.id), op}, []clientv3.Op{behind})
+			groups[g] = struct{}{}
+		}
+	}
+	if e.Dedup != "" {
+		key := w.root.dedup(e.Dedup)
+		op = clientv3.OpTxn([]clientv3.Cmp{absent(key)},
+			[]clientv3.Op{clientv3.OpPut(key, e.id, clientv3.WithLease(w.windows.lease(e.Window))), op}, []clientv3.Op{clientv3.OpGet(key)})
+	}
+	if e.asked != nil {
+		op = clientv3.OpTxn([]clientv3.Cmp{unchanged(e.asked.key, e.asked.mod)},
+			[]clientv3.Op{clientv3.OpDelete(e.asked.key), op}, nil)
+	}
+	return op
+}
+
+// wrote answers a batch that was applied.
+func (w *Writer) wrote(batch []*entry, r commit.Result, opened []string) {
+	if w.fill.mod != 0 {
+		w.fill = fill{known: true, mod: r.Revision, items: w.fill.items + int64(len(batch))}
+	}
+	for _, b := range buckets(batch) {
+		w.lanes[b].seen = r.Revision
+	}
+	if len(w.lanes) > 1 {
+		w.jumps.Add(1)
+	}
+	for i, e := range batch {
+		id := e.id
+		if e.Dedup != "" && e.asked == nil {
+			if nested := r.Nested(i); !nested.Succeeded {
+				if kvs := nested.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
+					id = string(kvs[0].Value)
+				}
+			}
+		}
+		l := w.lanes[bucket(e.Record.Priority)]
+		l.items, l.bytes = l.items+1, l.bytes+len(e.value)
+		e.done <- placed{id: id}
+	}
+	for _, b := range opened {
+		l := w.lanes[b]
+		next := l.segment + 1
+		if l.mod == 0 {
+			next = l.segment
+		}
+		w.lanes[b] = &lane{mod: r.Revision, segment: next, seen: r.Revision}
+	}
+}
