@@ -1,0 +1,157 @@
+package discovery
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/conclavehq/conclave/core"
+)
+
+// left is the state of a farewell. It is nobody's to set.
+const left State = "left"
+
+// tokenShift is where a token has its revision.
+const tokenShift = 16
+
+// A record is the value of an instance's key. docs/protocol-discovery.md says
+// what its fields mean.
+type record struct {
+	V        int               `json:"v"`
+	Reg      string            `json:"reg"`
+	Inc      int64             `json:"inc,omitempty"`
+	Addr     string            `json:"addr,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+	Tags     []string          `json:"tags,omitempty"`
+	Weight   int               `json:"weight,omitempty"`
+	Zone     string            `json:"zone,omitempty"`
+	Version  string            `json:"version,omitempty"`
+	State    State             `json:"state,omitempty"` // passing if it is absent
+	Mark     State             `json:"mark,omitempty"`
+	By       string            `json:"by,omitempty"`
+	Owner    string            `json:"owner,omitempty"`
+	Host     string            `json:"host,omitempty"`
+	PID      int               `json:"pid,omitempty"`
+	Since    *time.Time        `json:"since,omitempty"`
+}
+
+// recordOf is what a program says of an instance that is normal. A caller of a
+// host's API is no process that anybody could look for.
+func recordOf(i Instance, reg string, s *core.Session, since time.Time) record {
+	since = since.UTC().Truncate(time.Millisecond)
+	r := record{V: 1, Reg: reg, Owner: s.Owner(), Since: &since}
+	if !s.Engine().Borrowed() {
+		r.Host, _ = os.Hostname() // an empty one says as little
+		r.PID = os.Getpid()
+	}
+	r.say(i)
+	return r
+}
+
+// say takes over what a program may change.
+func (r *record) say(i Instance) {
+	r.Addr, r.Metadata, r.Tags, r.Weight, r.Zone, r.Version = i.Addr, i.Metadata, i.Tags, i.Weight, i.Zone, i.Version
+	r.State = i.State
+	if r.State == Passing {
+		r.State = ""
+	}
+}
+
+// farewell is the record of an instance that was deregistered.
+func farewell(reg string, inc int64) record {
+	return record{V: 1, Reg: reg, Inc: inc, State: left}
+}
+
+func (r record) bytes() string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(fmt.Sprintf("discovery: a record of strings and numbers: %v", err))
+	}
+	return string(b)
+}
+
+// parse reads a record. An error says that it was not written by this protocol.
+func parse(kv *mvccpb.KeyValue) (record, error) {
+	var r record
+	if err := json.Unmarshal(kv.Value, &r); err != nil {
+		return record{}, fmt.Errorf("not a record: %w", err)
+	}
+	if r.V < 1 || r.Reg == "" {
+		return record{}, fmt.Errorf("not a record: version %d", r.V)
+	}
+	if r.Inc == 0 {
+		r.Inc = kv.ModRevision
+	}
+	return r, nil
+}
+
+// marked returns the value of kv with an operator's mark. Fields that this
+// version does not know are kept.
+func (r record) marked(kv *mvccpb.KeyValue, mark State, by string) (string, error) {
+	r.Mark, r.By = mark, by
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(kv.Value, &all); err != nil {
+		return "", err
+	}
+	for name, v := range changed(r, all) {
+		if v == nil {
+			delete(all, name)
+		} else {
+			all[name] = v
+		}
+	}
+	for name := range all {
+		if !known(name) {
+			b, err := json.Marshal(all)
+			return string(b), err
+		}
+	}
+	return r.bytes(), nil // as its owner would write it, who then has nothing to do
+}
+
+func changed(r record, all map[string]json.RawMessage) map[string]json.RawMessage {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal([]byte(r.bytes()), &fields); err != nil {
+		return nil
+	}
+	for name := range all {
+		if _, stays := fields[name]; !stays && known(name) {
+			fields[name] = nil
+		}
+	}
+	return fields
+}
+
+func known(field string) bool {
+	switch field {
+	case "v", "reg", "inc", "addr", "metadata", "tags", "weight", "zone", "version", "state", "mark", "by", "owner", "host", "pid", "since":
+		return true
+	}
+	return false
+}
+
+// instance is what readers are told.
+func (r record) instance(service, id string) Instance {
+	i := Instance{Service: service, ID: id, Addr: r.Addr, Metadata: r.Metadata, Tags: r.Tags, Weight: max(r.Weight, 1), Zone: r.Zone, Version: r.Version,
+		State: r.effective(), Token: core.Token(r.Inc << tokenShift), Owner: r.Owner}
+	if r.Since != nil {
+		i.Since = *r.Since
+	}
+	return i
+}
+
+// effective is the state that counts.
+func (r record) effective() State {
+	switch {
+	case r.State == left:
+		return left
+	case r.Mark != "":
+		return r.Mark
+	case r.State == "":
+		return Passing
+	}
+	return r.State
+}
