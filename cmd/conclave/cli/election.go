@@ -4,6 +4,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
 // The limits of a candidate.
@@ -11,6 +13,8 @@ const (
 	maxValue    = 4096
 	maxPriority = 127
 	minPriority = -128
+	maxZone     = 64
+	maxZones    = 15
 )
 
 func (a *app) electionCommand() *cobra.Command {
@@ -28,9 +32,11 @@ func (a *app) electionCommand() *cobra.Command {
 }
 
 type electionFlags struct {
-	value    string
-	priority int
-	once     bool
+	value     string
+	priority  int
+	zone      string
+	preferred []string
+	once      bool
 	tenure
 }
 
@@ -53,9 +59,11 @@ With --once it ends with the first command that it ran.
 
 INT, TERM and QUIT end it all: the command gets the signal, and when it has ended the
 next candidate leads and run exits with the command's exit code (128+n when signal n
-ended it, or while none runs). HUP, USR1 and USR2 are the command's. What it finds in
-its environment, what guards it, and what a guard cannot do is as with conclave lock
-run: a leader that was paused is stopped by nothing but a check of CONCLAVE_TOKEN.
+ended it, or while none runs). So does the interrupt key, which reaches the command
+only, if the command ends of it. HUP, USR1 and USR2 are the command's. What it finds
+in its environment, what guards it, and what a guard cannot do is as with conclave
+lock run: a leader that was paused is stopped by nothing but a check of
+CONCLAVE_TOKEN.
 
 Exit codes of its own: 7 leadership lost while the command ran (with --once), 126 the
 command cannot be executed, 127 it does not exist.`,
@@ -75,6 +83,8 @@ command cannot be executed, 127 it does not exist.`,
 	fs.StringVar(&f.value, "value", "", "what others see of this leader, such as its address")
 	fs.Var(&f.ttl, "ttl", "time until another can lead after this machine dies, 5s to 1h")
 	fs.IntVar(&f.priority, "priority", 0, "a larger one goes first, -128 to 127; nobody who leads is interrupted")
+	fs.StringVar(&f.zone, "zone", "", "where this one runs, such as a data centre")
+	fs.StringSliceVar(&f.preferred, "prefer-zones", nil, "where the leader had better be, the best first; the same for all")
 	fs.BoolVar(&f.once, "once", false, "end when the command that was run has ended")
 	fs.Var(&f.grace, "grace", "time between TERM and KILL when the leadership ends")
 	return cmd
@@ -90,6 +100,16 @@ func (f *electionFlags) check() error {
 		return usage("invalid_value", "", "--value: has %d bytes, the limit is %d", len(f.value), maxValue)
 	case !utf8.ValidString(f.value):
 		return usage("invalid_value", "", "--value: is not valid UTF-8")
+	case len(f.preferred) > maxZones:
+		return usage("invalid_prefer-zones", "", "--prefer-zones: names %d zones, the limit is %d", len(f.preferred), maxZones)
+	}
+	for _, zone := range f.preferred {
+		if err := keyspace.CheckText("--prefer-zones", zone, maxZone); err != nil {
+			return usage("invalid_prefer-zones", "", "%s", err)
+		}
+	}
+	if err := keyspace.CheckText("--zone", f.zone, maxZone); err != nil {
+		return usage("invalid_zone", "", "%s", err)
 	}
 	return nil
 }

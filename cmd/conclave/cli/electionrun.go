@@ -106,7 +106,8 @@ func (c *candidacy) stayAway(ctx context.Context, d time.Duration) error {
 }
 
 func (s *etcdSession) campaign(ctx context.Context, name string, f electionFlags) (*owned, error) {
-	t, err := election.New(s.Session, name, election.WithPriority(f.priority), election.WithGrace(f.forcedGrace())).Campaign(ctx, f.value)
+	t, err := election.New(s.Session, name, election.WithPriority(f.priority), election.WithGrace(f.forcedGrace()),
+		election.WithZone(f.zone), election.WithPreferredZones(f.preferred...)).Campaign(ctx, f.value)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,10 @@ func (w *electionWatch) printChange(r *electionv1.ObserveResponse) error {
 		w.note(fmt.Sprintf("election %q: terms may be missing before the next line", v.Name))
 	}
 	owner := clean(v.Owner)
-	if v.Vacant {
+	switch {
+	case v.Vacant && isTerminal(w.stdout):
+		owner = "nobody leads"
+	case v.Vacant:
 		owner = "-"
 	}
 	return w.printItem(v, []string{owner, clean(v.Value), v.Token, w.when(r.GetSince())})

@@ -33,8 +33,9 @@ func (a *app) root() *cobra.Command {
 	root := group(&cobra.Command{
 		Use:   "conclave",
 		Short: "Coordination recipes on etcd",
-		Long: `conclave coordinates programs on etcd: it runs commands under locks, shows who holds
-and waits for what, and runs the hosts that serve all that to other programs.
+		Long: `conclave coordinates programs on etcd: it runs commands under locks and while they
+lead, shows who holds and waits for what, and runs the hosts that serve all that to
+other programs.
 
 Commands ask a host: the one of --api, CONCLAVE_API or the context in use, else a
 conclave dev of yours, else http://127.0.0.1:2378. With --endpoints they need none and
@@ -44,6 +45,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 not acqui
 6 unavailable, 7 ownership lost while the command ran, 8 outcome unknown, 124 timed out.`,
 		Example: `  conclave dev                               # a host and its etcd for development
   conclave lock run nightly -- ./job.sh      # run a command under a lock
+  conclave election run web -- ./scheduler   # run it on one machine of several
   conclave lock why nightly                  # who holds it, who waits, what to do
   conclave doctor                            # what is wrong, and how to mend it
   conclave etcdctl get --prefix /            # etcd's own commands`,

@@ -172,6 +172,7 @@ func (s *hostSession) lock(ctx context.Context, name string, f lockFlags) (*owne
 func (s *hostSession) campaign(ctx context.Context, name string, f electionFlags) (*owned, error) {
 	h, err := s.Campaign(ctx, &electionv1.CampaignRequest{
 		Name: name, Value: f.value, Priority: int32(f.priority), Grace: durationpb.New(f.forcedGrace()), //nolint:gosec // within int8
+		Zone: f.zone, PreferredZones: f.preferred,
 	})
 	if err != nil {
 		return nil, err
