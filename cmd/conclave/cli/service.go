@@ -110,8 +110,11 @@ func (a *app) inProcess(ctx context.Context, t target, r recipe.Recipe, config p
 		defer cancel()
 		_ = i.Close(closing)
 	}()
-	listener, served := bufconn.Listen(onTheWay), make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	listener, served := bufconn.Listen(onTheWay), make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(listener) // it says that it was stopped
+	}()
 	defer func() {
 		server.Stop()
 		<-served
