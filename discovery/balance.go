@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,9 @@ type usage struct {
 }
 
 func newBalance() *balance {
-	return &balance{usage: make(map[string]*usage), sticky: make(map[string]string)}
+	b := &balance{usage: make(map[string]*usage), sticky: make(map[string]string)}
+	b.turn.Store(rand.Uint64()) // else every process begins with the same instance
+	return b
 }
 
 // of returns the usage of an instance, nil if nobody ever reported on it.

@@ -47,6 +47,9 @@ type feed struct {
 	heard   bool // etcd has answered
 	rev     int64
 
+	telling sync.Mutex // while the cell is exchanged
+	over    atomic.Bool
+
 	mu      sync.Mutex
 	silence error         // why nothing is heard of etcd; nil: it is
 	changed chan struct{} // one token: silence did
@@ -72,13 +75,27 @@ func newFeed(h *hub, key feedKey, log *slog.Logger) *feed {
 
 // publish makes what is known known.
 func (f *feed) publish(s *Snapshot, err error) {
+	f.telling.Lock()
+	defer f.telling.Unlock()
 	old := f.cell.Swap(&cell{snap: s, err: err, next: make(chan struct{})})
+	close(old.next)
+}
+
+// rouse makes all who wait look, without anything being new. Thousands may wait:
+// so they wait for as few channels as can be.
+func (f *feed) rouse() {
+	f.telling.Lock()
+	defer f.telling.Unlock()
+	c := *f.cell.Load()
+	old := f.cell.Swap(&cell{snap: c.snap, err: c.err, next: make(chan struct{})})
 	close(old.next)
 }
 
 // run follows the service until the feed is stopped.
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
+	defer f.rouse()
+	defer f.over.Store(true)
 	batches := make(chan watch.Batch)
 	var observing sync.WaitGroup
 	observing.Go(func() { f.observe(ctx, batches) })

@@ -25,7 +25,7 @@ type Resolver struct {
 	mu     sync.Mutex
 	hub    *hub // nil until the first service is asked for
 	closed chan struct{}
-	over   bool
+	over   atomic.Bool // set under mu
 }
 
 // NewResolver returns a resolver for the services of a namespace. It does no
@@ -85,7 +85,7 @@ func (r *Resolver) feed(service string, watching int64) (*feed, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.over {
+	if r.over.Load() {
 		return nil, fmt.Errorf("service %q: resolver: %w", service, ErrClosed)
 	}
 	var feeds map[string]*feed
@@ -179,19 +179,22 @@ func (r *Resolver) follow(ctx context.Context, service string, yield func(*Snaps
 	if _, err := r.wait(ctx, f); err != nil {
 		return err
 	}
+	var told *Snapshot
 	for {
 		c := f.cell.Load()
-		if !yield(c.snap) {
+		switch {
+		case r.over.Load():
+			return fmt.Errorf("service %q: resolver: %w", service, ErrClosed)
+		case c.snap != told && !yield(c.snap):
 			return nil
+		case f.over.Load():
+			return errForgotten
 		}
+		told = c.snap
 		select {
 		case <-c.next:
 		case <-ctx.Done():
 			return fmt.Errorf("service %q: %w", service, context.Cause(ctx))
-		case <-r.closed:
-			return fmt.Errorf("service %q: resolver: %w", service, ErrClosed)
-		case <-f.done:
-			return errForgotten
 		}
 	}
 }
@@ -209,11 +212,11 @@ func (r *Resolver) Services(ctx context.Context) ([]Service, error) {
 // is idempotent, and returns nil.
 func (r *Resolver) Close() error {
 	r.mu.Lock()
-	if r.over {
+	if r.over.Load() {
 		r.mu.Unlock()
 		return nil
 	}
-	r.over = true
+	r.over.Store(true)
 	close(r.closed)
 	m, h := r.feeds.Swap(nil), r.hub
 	r.mu.Unlock()
@@ -222,6 +225,7 @@ func (r *Resolver) Close() error {
 	}
 	if m != nil {
 		for _, f := range *m {
+			f.rouse()
 			h.release(f)
 		}
 	}
