@@ -25,6 +25,9 @@ var (
 	// ErrRejected: the value does not decode, or does not pass the program's own
 	// check.
 	ErrRejected = errors.New("rejected")
+	// ErrSchemaChanged: the key has another schema than the one that its value
+	// was checked against. Nothing was written.
+	ErrSchemaChanged = errors.New("the schema has changed")
 	// ErrClosed: the Variable was closed.
 	ErrClosed = errors.New("closed")
 )
@@ -61,10 +64,10 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", core.ErrInvalid, fmt.Errorf(format, args...))
 }
 
-// errNoRevision says that a key had no version in force at a revision, or that
+// noRevisionError says that a key had no version in force at a revision, or that
 // the history does not go back so far.
-type errNoRevision int64
+type noRevisionError int64
 
-func (e errNoRevision) Error() string {
+func (e noRevisionError) Error() string {
 	return fmt.Sprintf("no version of it was in force at revision %d, or the history does not go back so far", int64(e))
 }

@@ -33,10 +33,6 @@ type Change struct {
 	Schema *int64
 }
 
-// ErrSchemaChanged: the key has another schema than the one that its value was
-// checked against. Nothing was written.
-var ErrSchemaChanged = errors.New("the schema has changed")
-
 // attempt bounds one request: one that is lost in the network is sent again.
 const attempt = 5 * time.Second
 
@@ -48,8 +44,11 @@ const attempt = 5 * time.Second
 // [ErrSchemaChanged] or [ErrNotFound]: nothing was written; core.ErrUnknownOutcome
 // if ctx ends before etcd has said; or etcd's.
 func (s *Store) Publish(ctx context.Context, changes []Change, opts ...PublishOption) (int64, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
 	p, err := s.opts.publication(opts)
-	if err = errors.Join(s.err, err); err != nil {
+	if err != nil {
 		return 0, err
 	}
 	if err := s.checkChanges(changes); err != nil {

@@ -71,7 +71,7 @@ func (s *Store) At(ctx context.Context, key string, revision int64) (*Version, e
 	case err != nil:
 		return nil, named(key, err)
 	case len(resp.Kvs) == 0 || revision > resp.Header.Revision:
-		return nil, named(key, &problem{is: ErrNotFound, why: errNoRevision(revision)})
+		return nil, named(key, &problem{is: ErrNotFound, why: noRevisionError(revision)})
 	}
 	v, err := versionOf(key, resp.Kvs[0])
 	return v, named(key, err)
@@ -80,7 +80,7 @@ func (s *Store) At(ctx context.Context, key string, revision int64) (*Version, e
 // present returns the version that counts while kv stands under the key, nil for
 // nothing.
 func (s *Store) present(ctx context.Context, key string, kv *mvccpb.KeyValue) (*Version, error) {
-	why := error(ErrMissing)
+	why := ErrMissing
 	if kv != nil {
 		v, err := versionOf(key, kv)
 		if err == nil {

@@ -41,6 +41,9 @@ func compile(text []byte) (*jsonschema.Schema, error) {
 		return nil, fmt.Errorf("is not a JSON Schema: %w", err)
 	}
 	s, err := c.Compile(resource)
+	if e, ok := errors.AsType[*jsonschema.SchemaValidationError](err); ok {
+		return nil, fmt.Errorf("is not a JSON Schema: %w", faults(e.Err))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("is not a JSON Schema: %s", brief(err))
 	}
@@ -56,16 +59,23 @@ func validate(s *jsonschema.Schema, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("is not JSON, and the key has a schema: %w", err)
 	}
-	err = s.Validate(doc)
-	faults, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if err := s.Validate(doc); err != nil {
+		return fmt.Errorf("does not pass the schema: %w", faults(err))
+	}
+	return nil
+}
+
+// faults tells the faults of a document on one line.
+func faults(err error) error {
+	e, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return err
 	}
-	all := leaves(nil, faults, message.NewPrinter(language.English))
+	all := leaves(nil, e, message.NewPrinter(language.English))
 	if len(all) > maxFaults {
 		all = append(all[:maxFaults], fmt.Sprintf("and %d more", len(all)-maxFaults))
 	}
-	return fmt.Errorf("does not pass the schema: %s", strings.Join(all, "; "))
+	return errors.New(strings.Join(all, "; "))
 }
 
 // leaves lists the faults that have no further cause.
@@ -87,11 +97,11 @@ func brief(err error) string {
 	for i := range lines {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
-	text := strings.Join(lines, " ")
-	if i := strings.LastIndex(text, resource); i >= 0 && strings.Contains(text[:i], "file://") {
-		text = text[:strings.Index(text, "file://")] + text[i+len(resource):]
+	before, rest, named := strings.Cut(strings.Join(lines, " "), "file://")
+	if _, after, ok := strings.Cut(rest, resource); named && ok {
+		return before + after
 	}
-	return text
+	return before + rest
 }
 
 // pass checks a value against the schema of its key, and returns the schema's

@@ -249,7 +249,7 @@ func TestInvalid(t *testing.T) {
 		{"invalid_schema", "empty", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k"}))},
 		{"invalid_schema", "524288", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: strings.Repeat(" ", config.MaxValue+1)}))},
 		{"invalid_schema", "not JSON", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: "{"}))},
-		{"invalid_schema", "not a JSON Schema", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: `{"type":"objekt"}`}))},
+		{"invalid_schema", "not a JSON Schema: at /type: ", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: `{"type":"objekt"}`}))},
 		{"invalid_schema", "not read", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: `{"$ref":"file:///etc/hostname"}`}))},
 		{"invalid_schema", "not read", second(h.SetSchema(ctx, &configv1.SetSchemaRequest{Key: "k", Schema: `{"$ref":"http://127.0.0.1:1/x"}`}))},
 	} {

@@ -34,7 +34,7 @@ value, and says so.`,
   conclave config render --template nginx.tmpl:/etc/nginx/nginx.conf --check 'nginx -t -c "$1"' -- nginx -s reload`,
 	})
 	cmd.AddCommand(a.configSetCommand(), a.configGetCommand(), a.configListCommand(), a.configWatchCommand(), a.configHistoryCommand(),
-		a.configDiffCommand(), a.configRollbackCommand(), a.configRemoveCommand(), a.configSchemaCommand(), a.configRenderCommand())
+		a.configDiffCommand(), a.configRollbackCommand(), a.configRemoveCommand(), a.configReleaseCommand(), a.configSchemaCommand(), a.configRenderCommand())
 	return cmd
 }
 
@@ -147,7 +147,7 @@ func (a *app) argument(name string, args []string) ([]byte, error) {
 		if err != nil {
 			return nil, usage("invalid_"+strings.ToLower(name), "for a value that begins with @ use standard input", "%s: %v", name, err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		return a.readAll(name, path, f)
 	}
 	return []byte(args[0]), nil

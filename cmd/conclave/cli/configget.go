@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func versionAt(ctx context.Context, c configs, namespace, key string, revision i
 // its own.
 func (a *app) printValue(value []byte) error {
 	if isTerminal(a.stdout) && !bytes.HasSuffix(value, []byte("\n")) {
-		value = append(value[:len(value):len(value)], '\n')
+		value = append(slices.Clip(value), '\n')
 	}
 	_, err := a.stdout.Write(value)
 	return err

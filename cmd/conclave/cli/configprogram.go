@@ -66,7 +66,7 @@ type program struct {
 
 // start starts the program.
 func (r *render) start() error {
-	p := &program{cmd: exec.Command(r.argv[0], r.argv[1:]...), done: make(chan struct{})}
+	p := &program{cmd: exec.CommandContext(context.Background(), r.argv[0], r.argv[1:]...), done: make(chan struct{})}
 	p.cmd.Env = r.environ
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = r.stdin, r.stdout, r.stderr
 	if err := p.cmd.Start(); err != nil {

@@ -137,7 +137,10 @@ func (a *app) newRender(f *renderFlags, argv []string) (*render, error) {
 		seen[filepath.Clean(out)] = true
 		r.pages = append(r.pages, page{in: in, out: output{path: out, mode: fs.FileMode(mode)}})
 	}
-	return r, r.parse()
+	if err := r.parse(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func (r *render) checkFlags() error {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -160,4 +161,71 @@ what they had.`,
 	}
 	f.register(cmd)
 	return cmd
+}
+
+func (a *app) configReleaseCommand() *cobra.Command {
+	var message string
+	var remove []string
+	cmd := &cobra.Command{
+		Use:   "release KEY=VALUE or KEY=@FILE...",
+		Short: "Publish values of several keys together",
+		Long: `release publishes up to 32 keys in one transaction: all of them or none. It prints the
+revision that they all have. Values are given as for set.`,
+		Example: `  conclave config release shop/limits='{"rate":50}' shop/banner=@banner.txt --rm shop/notice --message 'summer sale'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			changes, err := a.changes(args, remove)
+			if err != nil {
+				return err
+			}
+			return a.withConfigs(cmd.Context(), answering, func(ctx context.Context, t target, c configs) error {
+				resp, err := act(ctx, c, configv1.ConfigServiceClient.Publish, &configv1.PublishRequest{Namespace: a.namespace(t), Changes: changes,
+					Message: message, Author: a.author(t)})
+				if err != nil {
+					return err
+				}
+				return a.print(released{Revision: resp.GetRevision(), Keys: len(changes)}, [][]string{{fmt.Sprint(resp.GetRevision())}})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&message, "message", "", "why, for the history")
+	cmd.Flags().StringArrayVar(&remove, "rm", nil, "a key to delete by a tombstone in the same transaction; may be given several times")
+	return cmd
+}
+
+// released is what became of a release.
+type released struct {
+	Revision int64 `json:"revision"`
+	Keys     int   `json:"keys"`
+}
+
+func (a *app) changes(args, remove []string) (changes []*configv1.Change, err error) {
+	if len(args)+len(remove) == 0 {
+		return nil, usage("invalid_arguments", "such as: conclave config release shop/limits='{\"rate\":50}' shop/banner=@banner.txt", "KEY=VALUE is missing")
+	}
+	for _, arg := range args {
+		key, text, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, usage("invalid_arguments", "", "%q is not KEY=VALUE or KEY=@FILE", arg)
+		}
+		value, err := a.argument("VALUE", []string{text})
+		if err != nil {
+			return nil, err
+		}
+		c := &configv1.Change{Key: key}
+		if utf8.Valid(value) {
+			c.Value = string(value)
+		} else {
+			c.Data = value
+		}
+		changes = append(changes, c)
+	}
+	for _, key := range remove {
+		changes = append(changes, &configv1.Change{Key: key, Delete: true})
+	}
+	for _, c := range changes {
+		if err := checkKey(c.GetKey()); err != nil {
+			return nil, err
+		}
+	}
+	return changes, nil
 }

@@ -35,7 +35,7 @@ func templateFuncs() template.FuncMap {
 		"lines":      func(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") },
 		"join":       joined,
 		"indent":     indented,
-		"default":    func(otherwise, v any) any { return defaulted(otherwise, v) },
+		"default":    defaulted,
 		"int":        number,
 		"add":        func(a, b any) (int64, error) { return calculated(a, b, func(a, b int64) int64 { return a + b }) },
 		"sub":        func(a, b any) (int64, error) { return calculated(a, b, func(a, b int64) int64 { return a - b }) },
