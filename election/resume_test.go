@@ -64,7 +64,11 @@ func TestDetachedTermIsHandedOver(t *testing.T) {
 	name := etcd.Prefix(t)
 	s := session(t)
 	e := election.New(s, name, election.WithOnePerSession())
-	place := must[election.Place](t)(won(t, e, "one").Detach())
+	first := won(t, e, "one")
+	if err := first.Proclaim(within(t), "one, later"); err != nil {
+		t.Fatal(err)
+	}
+	place := must[election.Place](t)(first.Detach())
 	next := campaigning(t, election.New(session(t), name), "two", 2)
 	if term := won(t, e, "one"); term.Token() != place.Token() { // the session leads
 		t.Errorf("token %d, want %d", term.Token(), place.Token())

@@ -104,6 +104,34 @@ func TestZoneIsSeen(t *testing.T) {
 	resign(t, next.get(t))
 }
 
+// A session that leads, and campaigns from another place than the one from which it
+// won, is told of its term, and leaves nothing behind when it resigns.
+func TestCampaignAgainFromAnotherPlace(t *testing.T) {
+	for _, seats := range []int{1, 2} {
+		name := etcd.Prefix(t)
+		opts := []election.Option{election.WithOnePerSession(), election.WithSeats(seats)}
+		var others []*election.Term
+		for range seats {
+			others = append(others, won(t, election.New(session(t), name, opts...), "other"))
+		}
+		e, s := zoned(t, name, "c", append(opts, election.WithPriority(5))...)
+		next := campaigning(t, e, "two", seats+1)
+		resign(t, others[0])
+		term := next.get(t)
+		place := must[election.Place](t)(term.Detach())
+		usual := election.New(s, name, opts...)
+		if again := won(t, usual, "two"); again.Token() != place.Token() {
+			t.Errorf("token %d, want %d", again.Token(), place.Token())
+		} else {
+			resign(t, again)
+		}
+		for _, other := range others[1:] {
+			resign(t, other)
+		}
+		nothingLeft(t, name)
+	}
+}
+
 // A term that was won from a place that its zone had in line is found again.
 func TestResumeInAZone(t *testing.T) {
 	name := etcd.Prefix(t)

@@ -89,6 +89,11 @@ func (a *acquisition) goOnOwning(ctx context.Context, own belongings) (*acquisit
 	}
 	b := a.another(r.ID)
 	b.told = true
+	b.parts[0].ticket = b.parts[0].n.ticket(rankedBucket(r.Priority, r.Rank), r.ID) // where it waited
+	if err := b.findTicket(ctx, &own); err != nil {
+		b.forget()
+		return a, nil, err
+	}
 	// What this host acquired, nobody here is about to give up: it is one flight
 	// after the other.
 	if !strings.HasPrefix(r.ID, a.q.e.IDPrefix()) || a.uncertain {

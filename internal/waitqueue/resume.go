@@ -130,11 +130,12 @@ func (q *Queue) Resume(ctx context.Context, named string, token int64, lost func
 	return t.newOwned(ctx, a), nil
 }
 
-// findTicket adds the ticket of what stands to the belongings, if it waited in
-// another bucket than those that were read.
+// findTicket adds a's ticket to the belongings, if it stands in another bucket than
+// those that were read.
 func (a *acquisition) findTicket(ctx context.Context, own *belongings) error {
-	if a.bucket() == bucketOf(0) {
-		return nil
+	b, _, err := a.parts[0].n.ticketID(a.parts[0].ticket)
+	if err != nil || b == bucketOf(0) || own.ticketOf(own.grant) != nil {
+		return err
 	}
 	resp, err := a.q.e.Client().Get(ctx, a.parts[0].ticket)
 	if err == nil {

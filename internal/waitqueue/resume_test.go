@@ -1,0 +1,90 @@
+package waitqueue
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/conclavehq/conclave/core"
+)
+
+// An owner whose grant etcd has forgotten watches from where it looked, and does not
+// ask again and again.
+func TestResumedOwnerWatchesAfterACompaction(t *testing.T) {
+	name := etcd.Prefix(t)
+	q, _ := open(t)
+	r := apart(name)
+	place, err := acquired(t, q, r).Detach()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := etcd.Client(t)
+	put, err := client.Put(bounded(t), name+"-noise", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(bounded(t), put.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	o, err := q.ResumeAt(name, place, r.Lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watches := func() int {
+		o.t.mu.Lock()
+		defer o.t.mu.Unlock()
+		return len(o.t.watches)
+	}
+	for deadline := time.Now().Add(patience); watches() < 2; etcd.Revision(t) { // of the grant and the notice
+		if time.Now().After(deadline) {
+			t.Fatal("the owner does not watch")
+		}
+	}
+	released(t, o)
+}
+
+// waiterOf returns the id of the one who waits for so many permits.
+func waiterOf(t *testing.T, q *Queue, name string, permits int) string {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		all, err := q.Contenders(bounded(t), []string{name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			if !c.Holds && c.Record.Permits == permits {
+				return c.Record.ID
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody waits for %d permits", permits)
+		}
+	}
+}
+
+// An heir of permits may not want more than its predecessor gives back.
+func TestTransferOfPermits(t *testing.T) {
+	name := etcd.Prefix(t)
+	q, _ := open(t)
+	small, _ := open(t)
+	large, _ := open(t)
+	one, two := acquired(t, q, permits(name, 1)), acquired(t, q, permits(name, 2))
+	wants1 := background(t, bounded(t), small, permits(name, 1))
+	waiterOf(t, q, name, 1)
+	wants2 := background(t, bounded(t), large, permits(name, 2))
+	heir := waiterOf(t, q, name, 2)
+	if err := q.Transfer(bounded(t), name, one.a.id, heir); !errors.Is(err, ErrNoContender) {
+		t.Errorf("an heir that wants more: %v", err)
+	}
+	if err := q.Transfer(bounded(t), name, two.a.id, heir); err != nil {
+		t.Fatal(err)
+	}
+	next := served(t, wants2)
+	released(t, one)
+	released(t, served(t, wants1))
+	released(t, next)
+	<-two.Context().Done() // it hears of both at once
+	if err := two.Release(); !errors.Is(err, core.ErrRevoked) {
+		t.Errorf("the owner that was passed over: %v", err)
+	}
+}
