@@ -105,15 +105,25 @@ func (g *Registration) Update(ctx context.Context, i Instance) error {
 	if err != nil {
 		return named(g.service, g.id, err)
 	}
+	return g.amend(ctx, func(Instance) (Instance, bool) { return i, true })
+}
+
+// amend makes of what is registered what change makes of it, unless that says no.
+func (g *Registration) amend(ctx context.Context, change func(now Instance) (Instance, bool)) error {
 	g.mu.Lock()
 	if g.over {
 		g.mu.Unlock()
 		return g.lost()
 	}
-	g.inst = i
-	g.rec.say(i)
-	g.doubt = true
+	i, yes := change(g.inst)
+	if yes {
+		g.inst, g.doubt = i, true
+		g.rec.say(i)
+	}
 	g.mu.Unlock()
+	if !yes {
+		return nil
+	}
 	return named(g.service, g.id, g.settle(ctx))
 }
 
@@ -121,11 +131,11 @@ func (g *Registration) Update(ctx context.Context, i Instance) error {
 // [WithDrainWait] says, for readers to have taken note. Then end what is under
 // way, and Deregister. ctx bounds the waiting.
 func (g *Registration) Drain(ctx context.Context) error {
-	g.mu.Lock()
-	i := g.inst
-	g.mu.Unlock()
-	i.State = Draining
-	if err := g.Update(ctx, i); err != nil {
+	err := g.amend(ctx, func(i Instance) (Instance, bool) {
+		i.State = Draining
+		return i, true
+	})
+	if err != nil {
 		return err
 	}
 	timer := time.NewTimer(g.r.opts.drainWait)
@@ -134,7 +144,7 @@ func (g *Registration) Drain(ctx context.Context) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return named(i.Service, i.ID, context.Cause(ctx))
+		return named(g.service, g.id, context.Cause(ctx))
 	case <-g.ctx.Done():
 		return g.lost()
 	}
