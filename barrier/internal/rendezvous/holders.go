@@ -54,6 +54,9 @@ func (v *holdings) holders() []Holder {
 // process wrote it. Unless token is 0 it must be the hold's. Else the error is made
 // by lost.
 func (h *Hall) ResumeHold(ctx context.Context, name string, token int64, lost func(error) error) (*Held, error) {
+	if err := (&HoldRequest{Name: name}).Check(); err != nil {
+		return nil, err
+	}
 	call, done, err := h.begin(ctx)
 	if err != nil {
 		return nil, err

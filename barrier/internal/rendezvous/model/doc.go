@@ -1,4 +1,4 @@
-// Package model checks the protocol of internal/rendezvous by exhaustive search.
+// Package model checks the protocol of barrier/internal/rendezvous by exhaustive search.
 //
 // [Meeting] is a double or a cyclic barrier: an abstract etcd with a state key,
 // tickets on leases, and members that follow the protocol one request at a time.

@@ -54,6 +54,9 @@ func (p *place) member(ctx context.Context, ticket string, at passed, lost func(
 // double barrier, whichever process entered. Unless token is 0 it must be the
 // member's. Else the error is made by lost.
 func (h *Hall) Resume(ctx context.Context, name string, token int64, lost func(error) error) (*Member, error) {
+	if err := (&HoldRequest{Name: name}).Check(); err != nil {
+		return nil, err
+	}
 	call, done, err := h.begin(ctx)
 	if err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ const bound = 30_000_000
 
 // documented is the page that has a row for every search.
 var documented = sync.OnceValues(func() (string, error) {
-	text, err := os.ReadFile("../../../docs/protocol-barrier.md")
+	text, err := os.ReadFile("../../../../docs/protocol-barrier.md")
 	return string(text), err
 })
 
