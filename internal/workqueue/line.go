@@ -222,6 +222,13 @@ func (l *line) events() []candidate {
 	if !l.first || l.gap {
 		return nil
 	}
+	latest := make(map[string]int64, len(items))
+	for _, c := range items {
+		latest[idOf(c.key)] = max(latest[idOf(c.key)], c.mod)
+	}
+	items = slices.DeleteFunc(items, func(c candidate) bool { // it has moved since
+		return latest[idOf(c.key)] != c.mod
+	})
 	slices.SortFunc(items, byOrder)
 	return items
 }
