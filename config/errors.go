@@ -28,6 +28,8 @@ var (
 	// ErrSchemaChanged: the key has another schema than the one that its value
 	// was checked against. Nothing was written.
 	ErrSchemaChanged = errors.New("the schema has changed")
+	// ErrNoRollout: the rollout is over, or was another one. Nothing was written.
+	ErrNoRollout = errors.New("no such rollout is running")
 	// ErrClosed: the Variable was closed.
 	ErrClosed = errors.New("closed")
 )

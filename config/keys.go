@@ -17,8 +17,13 @@ const (
 	// below no key.
 	versionSegment = "_version/"
 
-	valueKey  = "value"
-	schemaKey = "schema"
+	// runningSegment begins what instances say that they run, likewise.
+	runningSegment = "_running/"
+
+	valueKey     = "value"
+	schemaKey    = "schema"
+	candidateKey = "rollout/candidate"
+	scopeKey     = "rollout/scope"
 )
 
 // keep is how many versions of a key the history has at most.
@@ -45,6 +50,20 @@ func (s space) schema(key string) string {
 func (s space) history(key string) string {
 	return s.prefix + versionSegment + keyspace.Escape(key) + "/"
 }
+
+// all begins every key of a name but its history and its instances.
+func (s space) all(key string) string { return keyspace.Prefix(s.namespace, recipe, key) }
+
+func (s space) candidate(key string) string { return s.all(key) + candidateKey }
+
+func (s space) scope(key string) string { return s.all(key) + scopeKey }
+
+// running begins the keys of the instances that say what they run of a key.
+func (s space) running(key string) string {
+	return s.prefix + runningSegment + keyspace.Escape(key) + "/"
+}
+
+func (s space) instance(key, id string) string { return s.running(key) + keyspace.Escape(id) }
 
 // version is the key of one version in the history. Its spelling sorts as the
 // number does.
@@ -74,8 +93,8 @@ func (s space) present(prefix string) []span {
 	if prefix != "" {
 		return []span{{from, end}}
 	}
-	history := s.prefix + versionSegment
-	return []span{{from, history}, {keyspace.End(history), end}}
+	running, history := s.prefix+runningSegment, s.prefix+versionSegment
+	return []span{{from, running}, {keyspace.End(running), history}, {keyspace.End(history), end}}
 }
 
 type span struct{ from, end string }

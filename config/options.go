@@ -1,9 +1,12 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"time"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/keyspace"
@@ -30,6 +33,9 @@ type options struct {
 	fallback  string
 	value     any // the default; nil: there is none
 	check     any // func(T) error
+	instance  *instance
+	health    func(ctx context.Context) error
+	every     time.Duration
 }
 
 // WithNamespace sets the namespace of the keys. The default is "default".
@@ -62,6 +68,30 @@ func WithValidate[T any](check func(T) error) Option { return func(o *options) {
 // no good value. The directory must exist; a copy that cannot be written is
 // logged, and nothing else. Two Variables must not share a file.
 func WithFallbackFile(path string) Option { return func(o *options) { o.fallback = path } }
+
+// WithInstance makes the program an instance that takes part in rollouts, and
+// says in etcd what it runs, under the session s, in whose namespace the key is.
+// id, one segment of a name, tells it from all others; labels are what a [Scope]
+// chooses by. What it says ends with the session.
+//
+// Without this option a [Variable] has the version that all have, and nothing is
+// known of it.
+func WithInstance(s *core.Session, id string, labels map[string]string) Option {
+	return func(o *options) {
+		o.instance = &instance{session: s, id: id, labels: maps.Clone(labels)}
+		if s != nil {
+			o.namespace = s.Namespace()
+		}
+	}
+}
+
+// WithHealth makes an instance refuse the value of a rollout that it does not do
+// well with: while such a value is in force, check is called every so often, and
+// the first error ends the rollout, for all instances. At least 10 ms lie between
+// two checks; a check's ctx ends after that time, and with the rollout.
+func WithHealth(check func(ctx context.Context) error, every time.Duration) Option {
+	return func(o *options) { o.health, o.every = check, every }
+}
 
 func newOptions(opts []Option) (options, error) {
 	o := options{namespace: "default"}

@@ -31,6 +31,8 @@ type Change struct {
 	// Schema, if not nil, is the revision of the schema that Value has passed,
 	// which must still be that of the key; 0 is none. See [ErrSchemaChanged].
 	Schema *int64
+
+	promotes *Rollout // ends with the publication
 }
 
 // attempt bounds one request: one that is lost in the network is sent again.
@@ -129,6 +131,14 @@ func (r *release) read(ctx context.Context) error {
 	for _, c := range r.changes {
 		ops = append(ops, clientv3.OpGet(r.s.keys.value(c.Key)), clientv3.OpGet(r.s.keys.schema(c.Key), clientv3.WithKeysOnly()))
 	}
+	if c := &r.changes[0]; c.promotes != nil {
+		// The scope may have been changed since.
+		p, err := r.s.current(ctx, c.Key, c.promotes.Candidate.Revision)
+		if err != nil {
+			return err
+		}
+		c.promotes = p
+	}
 	resp, err := r.s.c.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return r.failed(ctx, err)
@@ -198,6 +208,11 @@ func (r *release) txn() (cmps []clientv3.Cmp, ops []clientv3.Op, err error) {
 			clientv3.Compare(clientv3.CreateRevision(version), "=", 0))
 		if c.Schema != nil {
 			cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(r.s.keys.schema(c.Key)), "=", *c.Schema))
+		}
+		if c.promotes != nil {
+			cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(r.s.keys.candidate(c.Key)), "=", c.promotes.Candidate.Revision),
+				clientv3.Compare(clientv3.ModRevision(r.s.keys.scope(c.Key)), "=", c.promotes.scope))
+			ops = append(ops, clientv3.OpDelete(r.s.keys.candidate(c.Key)), clientv3.OpDelete(r.s.keys.scope(c.Key)))
 		}
 		codec := c.Codec
 		if codec == "" && !c.Delete {

@@ -34,6 +34,7 @@ type header struct {
 	Time      time.Time `json:"time"`
 	ID        string    `json:"id,omitempty"`
 	Of        int64     `json:"of,omitempty"`
+	Base      int64     `json:"base,omitempty"` // of a rollout's candidate only
 	Size      int       `json:"size"`
 	CRC       string    `json:"crc,omitempty"`
 }

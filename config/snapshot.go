@@ -26,6 +26,9 @@ type Snapshot[T any] struct {
 	Stale bool
 	// Deleted says that the key was deleted by a tombstone.
 	Deleted bool
+	// Candidate says that Value is that of a rollout, which this instance tries.
+	// Revision then names the rollout.
+	Candidate bool
 
 	Number  int64     // of the version, or the tombstone, counted from 1; 0 if there is none
 	Author  string    // who published it
@@ -36,6 +39,20 @@ type Snapshot[T any] struct {
 // of makes the snapshot of a version whose value is good.
 func of[T any](v *Version, value T) *Snapshot[T] {
 	return &Snapshot[T]{Value: value, Revision: v.Revision, Number: v.Number, Author: v.Author, Message: v.Message, Time: v.Time, Deleted: v.Deleted}
+}
+
+// same reports whether two snapshots say the same. Values of one revision are the
+// same value.
+func (s *Snapshot[T]) same(other *Snapshot[T]) bool {
+	return s.Revision == other.Revision && s.Number == other.Number && s.Candidate == other.Candidate && s.Stale == other.Stale &&
+		s.Deleted == other.Deleted && s.RejectedRevision == other.RejectedRevision && text(s.Rejected) == text(other.Rejected)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // reject says why a version is not what the snapshot has.

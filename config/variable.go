@@ -26,10 +26,15 @@ type Variable[T any] struct {
 	stop context.CancelFunc
 	done chan struct{} // closed when nothing runs in the background any more
 
-	mu     sync.Mutex // held by whoever changes state
-	state  atomic.Pointer[state[T]]
+	mu       sync.Mutex // held by whoever changes what follows
+	state    atomic.Pointer[state[T]]
+	stable   *Snapshot[T] // what there is without a rollout
+	trying   *trial       // of the rollout's value that is in force
+	declined int64        // revision of the last candidate that this instance refused
+
 	begun  chan error // the first good value, or why there is none
 	copied int64      // revision of the copy on disk; of the follower
+	work   sync.WaitGroup
 }
 
 // state is a snapshot, and the channel that is closed when another replaces it.
@@ -54,11 +59,17 @@ func Open[T any](ctx context.Context, c *clientv3.Client, key string, opts ...Op
 	if err != nil {
 		return nil, named(key, err)
 	}
+	if err := s.opts.instance.check(s.opts); err != nil {
+		return nil, named(key, err)
+	}
 	v := &Variable[T]{key: key, store: s, dec: dec, done: make(chan struct{}), begun: make(chan error, 1)}
 	v.ctx, v.stop = context.WithCancel(context.Background())
 	go v.run()
 	if err := v.begin(ctx); err != nil {
 		return nil, named(key, errors.Join(err, v.Close()))
+	}
+	if v.store.opts.instance != nil {
+		v.work.Go(v.report)
 	}
 	return v, nil
 }
@@ -99,6 +110,7 @@ func (v *Variable[T]) beginWithCopy() bool {
 	}
 	v.store.opts.log.Warn("config: etcd does not answer; started with the copy on disk", "key", v.key, "revision", snap.Revision)
 	snap.Stale = true
+	v.stable = snap
 	v.publish(snap)
 	return true
 }
@@ -135,8 +147,8 @@ func (v *Variable[T]) byDefault(tombstone *Version) *Snapshot[T] {
 
 func (v *Variable[T]) run() {
 	defer close(v.done)
-	f := follower{s: v.store, key: v.key, stale: v.stale, yield: func(version *Version) bool {
-		v.take(version)
+	f := follower{s: v.store, key: v.key, rollouts: v.store.opts.instance != nil, stale: v.setStale, yield: func(now view) bool {
+		v.take(now)
 		return v.ctx.Err() == nil
 	}}
 	f.follow(v.ctx, func(err error) {
@@ -144,7 +156,7 @@ func (v *Variable[T]) run() {
 		if !v.beginWithCopy() {
 			v.begins(err)
 		}
-		v.stale(true, err)
+		v.setStale(true, err)
 	})
 }
 
@@ -156,8 +168,8 @@ func (v *Variable[T]) begins(err error) {
 	}
 }
 
-// stale is told whether anything is heard from etcd.
-func (v *Variable[T]) stale(stale bool, _ error) {
+// setStale is told whether anything is heard from etcd.
+func (v *Variable[T]) setStale(stale bool, _ error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := v.state.Load()
@@ -171,6 +183,9 @@ func (v *Variable[T]) stale(stale bool, _ error) {
 
 // publish replaces the snapshot; mu is held.
 func (v *Variable[T]) publish(snap *Snapshot[T]) {
+	if now := v.state.Load(); now != nil && now.same(snap) {
+		return
+	}
 	old := v.state.Swap(&state[T]{Snapshot: snap, changed: make(chan struct{})})
 	if old != nil {
 		close(old.changed)
@@ -179,12 +194,12 @@ func (v *Variable[T]) publish(snap *Snapshot[T]) {
 }
 
 // take makes a snapshot of what etcd has now.
-func (v *Variable[T]) take(version *Version) {
-	snap, good := v.judge(version)
-	if snap == nil {
+func (v *Variable[T]) take(now view) {
+	if !v.judge(now) {
 		return
 	}
-	if good && v.dec.options.fallback != "" && version.Revision != v.copied {
+	version := now.version
+	if v.dec.options.fallback != "" && version.Revision != v.copied {
 		if err := v.dec.options.writeCopy(version); err != nil {
 			v.store.opts.log.Warn("config: no copy on disk", "key", v.key, "err", err)
 			return
@@ -193,13 +208,34 @@ func (v *Variable[T]) take(version *Version) {
 	}
 }
 
-// judge publishes the snapshot that follows from a version, and reports whether
-// the version is good. It returns nil if there is no value to begin with.
-func (v *Variable[T]) judge(version *Version) (snap *Snapshot[T], good bool) {
+// judge publishes the snapshot that follows from a view, and reports whether the
+// version in it is good.
+func (v *Variable[T]) judge(now view) (good bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	stable, good := v.settle(now.version)
+	if stable == nil {
+		return false
+	}
+	v.stable = stable
+	if snap := v.try(now.rollout); snap != nil {
+		v.publish(snap)
+	} else {
+		v.publish(stable)
+	}
+	return good
+}
+
+// settle returns the snapshot that follows from a version, and whether the version
+// is good; nil if there is no value to begin with. mu is held.
+func (v *Variable[T]) settle(version *Version) (*Snapshot[T], bool) {
+	if v.stable != nil && version.Problem == nil && v.stable.Number == version.Number && v.stable.Revision == version.Revision {
+		snap := *v.stable // only the rollout has changed
+		snap.Stale = false
+		return &snap, snap.Rejected == nil
+	}
 	snap, why := v.good(version)
-	good = snap != nil
+	good := snap != nil
 	if !good {
 		if snap = v.lastGood(); snap == nil {
 			v.begins(why)
@@ -213,7 +249,6 @@ func (v *Variable[T]) judge(version *Version) (snap *Snapshot[T], good bool) {
 	if why := snap.Rejected; why != nil {
 		v.store.opts.log.Warn("config: the last good value is kept", "key", v.key, "revision", version.Revision, "err", why)
 	}
-	v.publish(snap)
 	return snap, good
 }
 
@@ -238,8 +273,8 @@ func (v *Variable[T]) good(version *Version) (*Snapshot[T], error) {
 // lastGood returns what there is in place of a value that is not good, for its
 // caller to complete; nil if there is nothing.
 func (v *Variable[T]) lastGood() *Snapshot[T] {
-	if st := v.state.Load(); st != nil {
-		snap := *st.Snapshot
+	if v.stable != nil {
+		snap := *v.stable
 		snap.Stale = false
 		return &snap
 	}
@@ -287,5 +322,9 @@ func (v *Variable[T]) Watch(ctx context.Context) iter.Seq2[*Snapshot[T], error] 
 func (v *Variable[T]) Close() error {
 	v.stop()
 	<-v.done
+	v.mu.Lock()
+	v.endTrial()
+	v.mu.Unlock()
+	v.work.Wait()
 	return nil
 }

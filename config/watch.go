@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/watch"
@@ -26,20 +27,30 @@ var errLeft = errors.New("the loop was left")
 // etcd's if it refuses the key for good.
 func (s *Store) Watch(ctx context.Context, key string) iter.Seq2[*Version, error] {
 	return func(yield func(*Version, error) bool) {
-		f := follower{s: s, key: key, yield: func(v *Version) bool { return yield(v, nil) }}
+		f := follower{s: s, key: key, yield: func(v view) bool { return yield(v.version, nil) }}
 		if err := f.run(ctx); !errors.Is(err, errLeft) {
 			yield(nil, named(key, err))
 		}
 	}
 }
 
-// A follower turns what happens to a key's present version into versions.
+// A view is what stands in the keys of a name at one revision.
+type view struct {
+	version *Version
+	rollout *Rollout // nil: there is none, or it is not followed
+}
+
+// A follower turns what happens to a key into views.
 type follower struct {
-	s     *Store
-	key   string
-	stale func(stale bool, cause error) // may be nil; from other goroutines
-	yield func(*Version) bool
-	last  *Version // that was yielded
+	s        *Store
+	key      string
+	rollouts bool                          // follow them too
+	stale    func(stale bool, cause error) // may be nil; from other goroutines
+	yield    func(view) bool
+
+	last             *Version // that was yielded
+	value            int64    // mod revision of what stands under the key
+	candidate, scope *mvccpb.KeyValue
 }
 
 // run returns why it ended, never nil.
@@ -47,9 +58,11 @@ func (f *follower) run(ctx context.Context) error {
 	if err := f.s.check(f.key); err != nil {
 		return err
 	}
-	key := f.s.keys.value(f.key)
-	// The prefix holds one key: no other begins like it.
-	for b, err := range watch.Observe(ctx, f.s.c, key, watch.ObserveOptions{Logger: f.s.opts.log, Stale: f.stale}) {
+	prefix := f.s.keys.value(f.key) // no other key begins like it
+	if f.rollouts {
+		prefix = f.s.keys.all(f.key)
+	}
+	for b, err := range watch.Observe(ctx, f.s.c, prefix, watch.ObserveOptions{Logger: f.s.opts.log, Stale: f.stale}) {
 		if err != nil {
 			return err
 		}
@@ -60,27 +73,49 @@ func (f *follower) run(ctx context.Context) error {
 	return errLeft
 }
 
+// take makes one view of a batch: what one transaction did to a version and to a
+// rollout is seen together.
 func (f *follower) take(ctx context.Context, b watch.Batch) error {
-	var v *Version
+	var v *clientv3.Event // of the version
+	if b.Snapshot {
+		f.value, f.candidate, f.scope = 0, nil, nil
+	}
+	for _, ev := range b.Events {
+		switch string(ev.Kv.Key) {
+		case f.s.keys.value(f.key):
+			v, f.value = ev, standing(ev).GetModRevision()
+		case f.s.keys.candidate(f.key):
+			f.candidate = standing(ev)
+		case f.s.keys.scope(f.key):
+			f.scope = standing(ev)
+		}
+	}
+	version := f.last
 	var err error
 	switch {
-	case len(b.Events) > 0:
-		v, err = f.event(ctx, b.Events[len(b.Events)-1])
-	case b.Snapshot && f.last != nil && f.last.Value != nil:
-		v = f.keep(ErrMissing)
+	case v != nil:
+		version, err = f.event(ctx, v)
+	case b.Snapshot && version != nil && version.Value != nil:
+		version = f.keep(ErrMissing)
 	case b.Snapshot:
-		v, err = f.first(ctx, nil)
-	default:
-		return nil
+		version, err = f.first(ctx, nil)
 	}
 	if err != nil {
 		return err
 	}
-	f.last = v
-	if !f.yield(v) {
+	f.last = version
+	if !f.yield(view{version: version, rollout: rolloutOf(f.key, f.candidate, f.scope, f.value)}) {
 		return errLeft
 	}
 	return nil
+}
+
+// standing is what stands after an event, nil if nothing does.
+func standing(ev *clientv3.Event) *mvccpb.KeyValue {
+	if ev.Type == clientv3.EventTypeDelete {
+		return nil
+	}
+	return ev.Kv
 }
 
 func (f *follower) event(ctx context.Context, ev *clientv3.Event) (*Version, error) {
@@ -92,7 +127,7 @@ func (f *follower) event(ctx context.Context, ev *clientv3.Event) (*Version, err
 	case err == nil:
 		return v, nil
 	case f.last == nil:
-		return f.first(ctx, ev)
+		return f.first(ctx, ev.Kv)
 	default:
 		return f.keep(err), nil
 	}
@@ -109,14 +144,8 @@ func (f *follower) keep(problem error) *Version {
 }
 
 // first returns the version to begin with where nothing, or no version, stands.
-func (f *follower) first(ctx context.Context, ev *clientv3.Event) (*Version, error) {
-	var v *Version
-	var err error
-	if ev == nil {
-		v, err = f.s.present(ctx, f.key, nil)
-	} else {
-		v, err = f.s.present(ctx, f.key, ev.Kv)
-	}
+func (f *follower) first(ctx context.Context, kv *mvccpb.KeyValue) (*Version, error) {
+	v, err := f.s.present(ctx, f.key, kv)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		return &Version{Key: f.key, Problem: err}, nil
 	}
