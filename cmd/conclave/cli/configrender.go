@@ -47,6 +47,9 @@ func (a *app) configRenderCommand() *cobra.Command {
 are Go's, with these functions beside Go's own:
 
   config KEY            the text of a key; configOr KEY TEXT if it may have no value
+  service NAME          the instances that can be sent to, each with .Addr .Host .Port .ID
+                        .Zone .Version .Weight .Tags .Metadata; serviceOrNone if there
+                        may be none
   json TEXT             parses JSON: {{(json (config "api/limits")).rate}}
   toJSON prettyJSON     the other way round
   quote lower upper trim trimPrefix trimSuffix hasPrefix hasSuffix contains replace
@@ -180,6 +183,8 @@ func (r *render) parse() error {
 		funcs := templateFuncs()
 		funcs["config"] = func(key string) (string, error) { return r.src.text(key) }
 		funcs["configOr"] = func(key, otherwise string) (string, error) { return r.src.textOr(key, otherwise) }
+		funcs["service"] = func(name string) ([]place, error) { return r.src.instances(name) }
+		funcs["serviceOrNone"] = func(name string) ([]place, error) { return r.src.instancesOrNone(name) }
 		j.tpl, err = template.New(filepath.Base(j.in)).Option("missingkey=error").Funcs(funcs).Parse(string(text))
 		if err != nil {
 			return usage("invalid_template", "", "%s: %v", j.in, strings.TrimPrefix(err.Error(), "template: "))
@@ -192,18 +197,11 @@ func (r *render) parse() error {
 func (r *render) main(ctx context.Context) error {
 	ctx, restore := signal.NotifyContext(ctx, ending()...)
 	defer restore()
-	atMost := time.Duration(0)
+	atMost, work := time.Duration(0), r.loop
 	if r.once {
-		atMost = answering
+		atMost, work = answering, r.renderOnce
 	}
-	err := r.withConfigs(ctx, atMost, func(ctx context.Context, t target, c configs) error {
-		r.src = newSource(ctx, r.app, t, c)
-		defer r.src.close()
-		if r.once {
-			return r.renderOnce(ctx)
-		}
-		return r.loop(ctx)
-	})
+	err := r.withSource(ctx, atMost, work)
 	code, ended := errors.AsType[exitError](err)
 	if ctx.Err() != nil && !ended {
 		return nil // interrupted, which is how it ends

@@ -90,14 +90,22 @@ type keyWatch struct {
 
 // run follows the key until ctx ends, or until there is no point in asking again.
 func (w *keyWatch) run(ctx context.Context) error {
+	return w.keepAsking(ctx, w.t, fmt.Sprintf("config %q", w.key), func() string { return w.seen }, func() error {
+		return w.c.Do(ctx, func(cc grpc.ClientConnInterface) error { return w.follow(ctx, w.c.client(cc)) })
+	})
+}
+
+// keepAsking asks again whenever an answer that should go on has stopped. It gives
+// up if the first one, of which seen says something, never came.
+func (a *app) keepAsking(ctx context.Context, t target, what string, seen func() string, ask func() error) error {
 	for wait, told := watchAgain, false; ; {
-		before := w.seen
-		err := w.c.Do(ctx, func(cc grpc.ClientConnInterface) error { return w.follow(ctx, w.c.client(cc)) })
-		if ctx.Err() != nil || w.seen == "" || !passing(explain(ctx, w.t, err)) {
+		before := seen()
+		err := ask()
+		if ctx.Err() != nil || seen() == "" || !passing(explain(ctx, t, err)) {
 			return err
 		}
-		if w.seen != before || !told {
-			w.note(fmt.Sprintf("config %q: asking again: %s", w.key, describe(explain(ctx, w.t, err)).Message))
+		if seen() != before || !told {
+			a.note(fmt.Sprintf("%s: asking again: %s", what, describe(explain(ctx, t, err)).Message))
 			wait, told = watchAgain, true
 		}
 		timer := time.NewTimer(wait)
