@@ -79,6 +79,23 @@ func TestDetachedTermIsHandedOver(t *testing.T) {
 	nothingLeft(t, name)
 }
 
+// A session that campaigns where it leads already resigns with all that the term has.
+func TestCampaignWhereTheSessionLeads(t *testing.T) {
+	name := etcd.Prefix(t)
+	s := session(t)
+	first := won(t, election.New(s, name, election.WithOnePerSession()), "one")
+	if err := first.Proclaim(within(t), "one, later"); err != nil {
+		t.Fatal(err)
+	}
+	place := must[election.Place](t)(first.Detach())
+	again := won(t, election.New(s, name, election.WithOnePerSession()), "one")
+	if again.Token() != place.Token() {
+		t.Errorf("token %d, want %d", again.Token(), place.Token())
+	}
+	resign(t, again)
+	nothingLeft(t, name)
+}
+
 // A term that is resumed after etcd forgot how it began hears of a transfer all the
 // same.
 func TestResumedTermHearsOfATransfer(t *testing.T) {

@@ -88,7 +88,7 @@ func (a *acquisition) goOnOwning(ctx context.Context, own belongings) (*acquisit
 		return a, nil, ErrOtherwise
 	}
 	b := a.another(r.ID)
-	b.told = true
+	b.told, b.gave = true, a.req.Apart // perhaps: who leads may have given another value
 	b.parts[0].ticket = b.parts[0].n.ticket(rankedBucket(r.Priority, r.Rank), r.ID) // where it waited
 	if err := b.findTicket(ctx, &own); err != nil {
 		b.forget()

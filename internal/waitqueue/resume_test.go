@@ -2,10 +2,12 @@ package waitqueue
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/watch"
 )
 
 // An owner whose grant etcd has forgotten watches from where it looked, and does not
@@ -13,31 +15,40 @@ import (
 func TestResumedOwnerWatchesAfterACompaction(t *testing.T) {
 	name := etcd.Prefix(t)
 	q, _ := open(t)
-	r := apart(name)
+	bounded, r := bounded(t), apart(name)
 	place, err := acquired(t, q, r).Detach()
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := etcd.Client(t)
-	put, err := client.Put(bounded(t), name+"-noise", "")
-	if err != nil {
-		t.Fatal(err)
+	var now int64
+	for range 3 {
+		put, err := client.Put(bounded, name+"-noise", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = put.Header.Revision
 	}
-	if _, err := client.Compact(bounded(t), put.Header.Revision); err != nil {
+	if _, err := client.Compact(bounded, now); err != nil {
 		t.Fatal(err)
 	}
 	o, err := q.ResumeAt(name, place, r.Lost)
 	if err != nil {
 		t.Fatal(err)
 	}
-	watches := func() int {
+	watches := func() []*watch.Watch {
 		o.t.mu.Lock()
 		defer o.t.mu.Unlock()
-		return len(o.t.watches)
+		return slices.Clone(o.t.watches)
 	}
-	for deadline := time.Now().Add(patience); watches() < 2; etcd.Revision(t) { // of the grant and the notice
-		if time.Now().After(deadline) {
-			t.Fatal("the owner does not watch")
+	for steady := false; !steady; {
+		began := watches()
+		other := acquired(t, q, apart(name+"-other"))
+		known(t, other, 0) // enough time for etcd to refuse a revision that it has forgotten
+		released(t, other)
+		steady = len(began) == 2 && slices.Equal(watches(), began) // of the grant and the notice
+		if bounded.Err() != nil {
+			t.Fatal("the owner does not watch, or watches anew all the time")
 		}
 	}
 	released(t, o)
