@@ -63,12 +63,20 @@ func (p *puller) claim(ctx context.Context, want int) ([]*Delivery, error) {
 // earlier one took stands as a delivery of this session, which nobody else makes.
 func (p *puller) claimEach(ctx context.Context, batch []chosen, sent clock.Stamp, unknown bool) ([]*Delivery, error) {
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		r, err := p.d.e.Do(ctx, p.claimEachTxn(batch))
+		err := p.arrive(ctx)
+		var r commit.Result
+		if err == nil {
+			r, err = p.d.e.Do(ctx, p.claimEachTxn(batch))
+		}
 		switch {
 		case err == nil && !r.Succeeded:
 			if here := first(r, 1); here == nil || here.CreateRevision != p.here {
-				p.here = 0 // no request that is still under way can find it again
-				return nil, nil
+				if p.here = 0; !unknown {
+					return nil, nil
+				}
+				// Somebody deleted the key: no earlier request can be applied any more, but
+				// what one has taken would stand beside the next key, and be nobody's.
+				break
 			}
 			if p.scan.paused = true; !unknown { // else one of them may be applied after the pause
 				return nil, nil

@@ -208,6 +208,9 @@ func (v *Delivery) refused(r commit.Result) (again bool, err error) {
 		// whose reply was lost did.
 		return false, nil
 	}
+	if doubt && out == nil && note == nil {
+		return false, fmt.Errorf("%w: the session ended", commit.ErrUnknown) // it did, or whoever found it gone
+	}
 	return false, ErrStale
 }
 

@@ -1,0 +1,116 @@
+package model
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	search "github.com/conclavehq/conclave/internal/waitqueue/model"
+)
+
+const bound = 40_000_000
+
+func soaking() bool { return os.Getenv("CONCLAVE_SOAK") == "1" }
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+type holdsCase struct {
+	name  string
+	large bool
+	cfg   Config
+}
+
+func holdsCases() []holdsCase {
+	return []holdsCase{
+		{"1 item, 2 consumers", false, Config{Items: 1, Consumers: 2}},
+		{"2 items, 2 consumers", true, Config{Items: 2, Consumers: 2}},
+		{"1 item, 2 consumers; 2 lost replies", false, Config{Items: 1, Consumers: 2, Faults: Faults{LoseReply: 2}}},
+		{"1 item, 2 consumers; lost reply, expiry, crash", true, Config{Items: 1, Consumers: 2, Faults: Faults{LoseReply: 1, Expire: 1, Crash: 1}}},
+		{"1 item, 2 consumers; 2 lost replies, expiry, visibility", true, Config{Items: 1, Consumers: 2,
+			Faults: Faults{LoseReply: 2, Expire: 1, Visibility: 1}}},
+		{"1 item, 2 consumers; lost reply, visibility, cancel", false, Config{Items: 1, Consumers: 2,
+			Faults: Faults{LoseReply: 1, Visibility: 1, Cancel: 1}}},
+		{"1 item, 2 consumers; lost reply, both deletions by hand", false, Config{Items: 1, Consumers: 2,
+			Faults: Faults{LoseReply: 1, DropOut: 1, DropHere: 1}}},
+		{"1 item, 2 served consumers; 2 lost replies, visibility", false, Config{Items: 1, Consumers: 2, Served: true,
+			Faults: Faults{LoseReply: 2, Visibility: 1}}},
+		{"1 item, 2 served consumers; lost reply, 2 visibilities, expiry, cancel", true, Config{Items: 1, Consumers: 2, Served: true,
+			Faults: Faults{LoseReply: 1, Visibility: 2, Expire: 1, Cancel: 1}}},
+		{"1 item, 3 consumers; lost reply, expiry", true, Config{Items: 1, Consumers: 3, Faults: Faults{LoseReply: 1, Expire: 1}}},
+		{"1 item, 2 consumers; 3 lost replies, expiry, cancel", true, Config{Items: 1, Consumers: 2,
+			Faults: Faults{LoseReply: 3, Expire: 1, Cancel: 1}}},
+		{"1 item, 2 consumers; every fault once", true, Config{Items: 1, Consumers: 2,
+			Faults: Faults{LoseReply: 1, Expire: 1, Crash: 1, Visibility: 1, Cancel: 1, DropOut: 1, DropHere: 1}}},
+		{"2 items, 2 consumers; lost reply", true, Config{Items: 2, Consumers: 2, Faults: Faults{LoseReply: 1}}},
+		{"2 items, 2 consumers; expiry, visibility", true, Config{Items: 2, Consumers: 2, Faults: Faults{Expire: 1, Visibility: 1}}},
+	}
+}
+
+func TestTheProtocolHolds(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/protocol-queue.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range holdsCases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.large && !soaking() {
+				t.Skip("a search of many seconds: set CONCLAVE_SOAK=1")
+			}
+			r := search.Search(New(c.cfg), bound)
+			if r.Violation != "" || r.Cut {
+				t.Fatal(r)
+			}
+			row := fmt.Sprintf("| %s | %s | %s | %d |", c.name, thousands(r.States), thousands(r.Steps), r.Depth)
+			if !strings.Contains(string(page), row) {
+				t.Errorf("docs/protocol-queue.md lacks the row\n%s", row)
+			}
+		})
+	}
+}
+
+// Without a guard the search finds the harm that it keeps off.
+func TestEveryGuardIsNeeded(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		defect Defect
+		harm   string
+		cfg    Config
+	}{
+		{"an ack without its token", AckUnguarded, "applied twice", Config{Faults: Faults{LoseReply: 1}}},
+		{"a claim without its session", ClaimWithoutHere, "left in the queue", Config{Faults: Faults{LoseReply: 1, Expire: 1}}},
+		{"a claim that is not repeated", ClaimNotRepeated, "left in the queue", Config{Faults: Faults{LoseReply: 1}}},
+		{"a claim that is forgotten with the session's key", ClaimForgottenWithKey, "left in the queue", Config{Faults: Faults{LoseReply: 1, DropHere: 1}}},
+		{"an inheritance of the living", InheritUnguarded, "confirmed has no effect", Config{Faults: Faults{LoseReply: 1}}},
+		{"a return without its token", ReturnUnguarded, "came back after its ack", Config{Faults: Faults{LoseReply: 1, Visibility: 1, Expire: 1}}},
+		{"an ack that is not told from a stale one", AckNotRepeated, "called stale has its effect", Config{Faults: Faults{LoseReply: 1}}},
+		{"gone means acked", GoneMeansAcked, "confirmed has no effect", Config{Faults: Faults{LoseReply: 1, Expire: 1}}},
+		{"no note of a served delivery's end", NoNote, "confirmed has no effect", Config{Served: true, Faults: Faults{LoseReply: 1, Visibility: 1}}},
+		{"a repeated enqueue without its key", DedupIgnored, "put twice", Config{Faults: Faults{LoseReply: 1}}},
+		{"nobody inherits", DeathUnnoticed, "left in the queue", Config{Faults: Faults{Expire: 1}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.cfg.Items, c.cfg.Consumers = 1, 2
+			if soaking() { // the defect ends a search early, its absence does not
+				if right := search.Search(New(c.cfg), bound); right.Violation != "" || right.Cut {
+					t.Fatalf("without the defect: %s", right)
+				}
+			}
+			c.cfg.Defect = c.defect
+			wrong := search.Search(New(c.cfg), bound)
+			if !strings.Contains(wrong.Violation, c.harm) {
+				t.Fatalf("want a violation with %q, got: %s", c.harm, wrong)
+			}
+			t.Logf("%d steps: %s", len(wrong.Trace), wrong.Violation)
+		})
+	}
+}
