@@ -22,14 +22,17 @@ type signed interface {
 // said is what a request says of itself, with whom the host knows to be calling
 // if it says nothing.
 func said(ctx context.Context, req signed) []config.PublishOption {
-	author := req.GetAuthor()
-	if id := metadata.ValueFromIncomingContext(ctx, recipe.MetaIdentity); author == "" && len(id) > 0 {
-		author = id[0]
+	return []config.PublishOption{config.Author(author(ctx, req.GetAuthor())), config.Message(req.GetMessage())}
+}
+
+func author(ctx context.Context, label string) string {
+	if label != "" {
+		return label
 	}
-	if author == "" {
-		author = unknown
+	if id := metadata.ValueFromIncomingContext(ctx, recipe.MetaIdentity); len(id) > 0 && id[0] != "" {
+		return id[0]
 	}
-	return []config.PublishOption{config.Author(author), config.Message(req.GetMessage())}
+	return unknown
 }
 
 // A valued message has a value in one of two fields.
@@ -83,17 +86,22 @@ func (i *instance) publish(ctx context.Context, s *config.Store, changes []confi
 
 func checked(ctx context.Context, s *config.Store, changes []config.Change, by []config.PublishOption) (int64, error) {
 	for n := range min(len(changes), config.MaxRelease) {
-		c := &changes[n]
-		if c.Delete || len(c.Value) == 0 || len(c.Value) > config.MaxValue {
-			continue
-		}
-		schema, err := pass(ctx, s, c.Key, c.Value)
-		if err != nil {
+		if err := attach(ctx, s, &changes[n]); err != nil {
 			return 0, err
 		}
-		c.Schema = &schema
 	}
 	return s.Publish(ctx, changes, by...)
+}
+
+// attach checks the value of a change against the schema of its key. What is wrong
+// with its length is for the library to say.
+func attach(ctx context.Context, s *config.Store, c *config.Change) error {
+	if c.Delete || len(c.Value) == 0 || len(c.Value) > config.MaxValue {
+		return nil
+	}
+	schema, err := pass(ctx, s, c.Key, c.Value)
+	c.Schema = &schema
+	return err
 }
 
 // Set implements the method of the ConfigService.

@@ -34,7 +34,8 @@ value, and says so.`,
   conclave config render --template nginx.tmpl:/etc/nginx/nginx.conf --check 'nginx -t -c "$1"' -- nginx -s reload`,
 	})
 	cmd.AddCommand(a.configSetCommand(), a.configGetCommand(), a.configListCommand(), a.configWatchCommand(), a.configHistoryCommand(),
-		a.configDiffCommand(), a.configRollbackCommand(), a.configRemoveCommand(), a.configReleaseCommand(), a.configSchemaCommand(), a.configRenderCommand())
+		a.configDiffCommand(), a.configRollbackCommand(), a.configRemoveCommand(), a.configReleaseCommand(), a.configSchemaCommand(),
+		a.configRolloutCommand(), a.configStatusCommand(), a.configRenderCommand())
 	return cmd
 }
 

@@ -1692,6 +1692,883 @@ func (*DeleteSchemaResponse) Descriptor() ([]byte, []int) {
 	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
+// StartRolloutRequest is a value and who tries it.
+type StartRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The key.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// As in SetRequest.
+	Value string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// As in SetRequest.
+	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// As in SetRequest.
+	Codec string `protobuf:"bytes,5,opt,name=codec,proto3" json:"codec,omitempty"`
+	// As in SetRequest.
+	IfRevision *int64 `protobuf:"varint,6,opt,name=if_revision,json=ifRevision,proto3,oneof" json:"if_revision,omitempty"`
+	// The share of the instances with these labels: more than 0, at most 100.
+	Percent float64 `protobuf:"fixed64,7,opt,name=percent,proto3" json:"percent,omitempty"`
+	// The labels that an instance must have, at most 32, of at most 255 bytes.
+	// Empty: all instances.
+	Labels map[string]string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// As in SetRequest.
+	Message string `protobuf:"bytes,9,opt,name=message,proto3" json:"message,omitempty"`
+	// As in SetRequest.
+	Author        string `protobuf:"bytes,10,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRolloutRequest) Reset() {
+	*x = StartRolloutRequest{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRolloutRequest) ProtoMessage() {}
+
+func (x *StartRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRolloutRequest.ProtoReflect.Descriptor instead.
+func (*StartRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *StartRolloutRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *StartRolloutRequest) GetCodec() string {
+	if x != nil {
+		return x.Codec
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetIfRevision() int64 {
+	if x != nil && x.IfRevision != nil {
+		return *x.IfRevision
+	}
+	return 0
+}
+
+func (x *StartRolloutRequest) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *StartRolloutRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *StartRolloutRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *StartRolloutRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+// StartRolloutResponse is the rollout.
+type StartRolloutResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision that names it.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRolloutResponse) Reset() {
+	*x = StartRolloutResponse{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRolloutResponse) ProtoMessage() {}
+
+func (x *StartRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRolloutResponse.ProtoReflect.Descriptor instead.
+func (*StartRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *StartRolloutResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ScopeRolloutRequest says who tries a value.
+type ScopeRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The key.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The rollout. 0: the one that runs.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As in StartRolloutRequest.
+	Percent float64 `protobuf:"fixed64,4,opt,name=percent,proto3" json:"percent,omitempty"`
+	// As in StartRolloutRequest.
+	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopeRolloutRequest) Reset() {
+	*x = ScopeRolloutRequest{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopeRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopeRolloutRequest) ProtoMessage() {}
+
+func (x *ScopeRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopeRolloutRequest.ProtoReflect.Descriptor instead.
+func (*ScopeRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ScopeRolloutRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ScopeRolloutRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ScopeRolloutRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ScopeRolloutRequest) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *ScopeRolloutRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// ScopeRolloutResponse is empty: the instances are chosen.
+type ScopeRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopeRolloutResponse) Reset() {
+	*x = ScopeRolloutResponse{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopeRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopeRolloutResponse) ProtoMessage() {}
+
+func (x *ScopeRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopeRolloutResponse.ProtoReflect.Descriptor instead.
+func (*ScopeRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{27}
+}
+
+// PromoteRolloutRequest names a rollout.
+type PromoteRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The key.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The rollout. 0: the one that runs.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// As in SetRequest. Empty: the rollout's.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// As in SetRequest.
+	Author        string `protobuf:"bytes,5,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRolloutRequest) Reset() {
+	*x = PromoteRolloutRequest{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRolloutRequest) ProtoMessage() {}
+
+func (x *PromoteRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRolloutRequest.ProtoReflect.Descriptor instead.
+func (*PromoteRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *PromoteRolloutRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PromoteRolloutRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PromoteRolloutRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PromoteRolloutRequest) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *PromoteRolloutRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+// PromoteRolloutResponse is the version that was published.
+type PromoteRolloutResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its revision.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteRolloutResponse) Reset() {
+	*x = PromoteRolloutResponse{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteRolloutResponse) ProtoMessage() {}
+
+func (x *PromoteRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteRolloutResponse.ProtoReflect.Descriptor instead.
+func (*PromoteRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *PromoteRolloutResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// AbortRolloutRequest names a rollout.
+type AbortRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The key.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The rollout. 0: the one that runs.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Why: at most 1,024 bytes.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in SetRequest.
+	Author        string `protobuf:"bytes,5,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortRolloutRequest) Reset() {
+	*x = AbortRolloutRequest{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortRolloutRequest) ProtoMessage() {}
+
+func (x *AbortRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortRolloutRequest.ProtoReflect.Descriptor instead.
+func (*AbortRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AbortRolloutRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AbortRolloutRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *AbortRolloutRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *AbortRolloutRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AbortRolloutRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+// AbortRolloutResponse is empty: nobody tries the value any more.
+type AbortRolloutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbortRolloutResponse) Reset() {
+	*x = AbortRolloutResponse{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbortRolloutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbortRolloutResponse) ProtoMessage() {}
+
+func (x *AbortRolloutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbortRolloutResponse.ProtoReflect.Descriptor instead.
+func (*AbortRolloutResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{31}
+}
+
+// StatusRequest names a key.
+type StatusRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The key.
+	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatusRequest) Reset() {
+	*x = StatusRequest{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatusRequest) ProtoMessage() {}
+
+func (x *StatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
+func (*StatusRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *StatusRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *StatusRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// StatusResponse is who runs what.
+type StatusResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision of the present version. 0: the key has no value.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The rollout of the key, running or over. Absent: there is none.
+	Rollout *Rollout `protobuf:"bytes,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// What the instances say, ordered by their ids.
+	Instances     []*Instance `protobuf:"bytes,3,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatusResponse) Reset() {
+	*x = StatusResponse{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatusResponse) ProtoMessage() {}
+
+func (x *StatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
+func (*StatusResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StatusResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *StatusResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetInstances() []*Instance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+// Rollout is a value that some instances try.
+type Rollout struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The revision that names it.
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// "running", "refused", or "superseded" by another version.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// The share of the instances with these labels.
+	Percent float64 `protobuf:"fixed64,3,opt,name=percent,proto3" json:"percent,omitempty"`
+	// The labels.
+	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Who refused it.
+	RefusedBy string `protobuf:"bytes,5,opt,name=refused_by,json=refusedBy,proto3" json:"refused_by,omitempty"`
+	// Why it was refused.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who started it.
+	Author string `protobuf:"bytes,7,opt,name=author,proto3" json:"author,omitempty"`
+	// Why it was started.
+	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// When it was started.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rollout) Reset() {
+	*x = Rollout{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rollout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rollout) ProtoMessage() {}
+
+func (x *Rollout) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
+func (*Rollout) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Rollout) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Rollout) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Rollout) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Rollout) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Rollout) GetRefusedBy() string {
+	if x != nil {
+		return x.RefusedBy
+	}
+	return ""
+}
+
+func (x *Rollout) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Rollout) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Rollout) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Rollout) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+// Instance is a program that says what it runs.
+type Instance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its labels.
+	Labels map[string]string `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The revision of the value that it runs. 0: its default.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// That is the value of a rollout.
+	Candidate bool `protobuf:"varint,4,opt,name=candidate,proto3" json:"candidate,omitempty"`
+	// Why it does not run what was published last. Empty: it does.
+	Rejected string `protobuf:"bytes,5,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	// The revision of what it does not run.
+	RejectedRevision int64 `protobuf:"varint,6,opt,name=rejected_revision,json=rejectedRevision,proto3" json:"rejected_revision,omitempty"`
+	// When it said so.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Instance) Reset() {
+	*x = Instance{}
+	mi := &file_conclave_config_v1_config_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Instance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Instance) ProtoMessage() {}
+
+func (x *Instance) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_config_v1_config_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Instance.ProtoReflect.Descriptor instead.
+func (*Instance) Descriptor() ([]byte, []int) {
+	return file_conclave_config_v1_config_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Instance) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Instance) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Instance) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Instance) GetCandidate() bool {
+	if x != nil {
+		return x.Candidate
+	}
+	return false
+}
+
+func (x *Instance) GetRejected() string {
+	if x != nil {
+		return x.Rejected
+	}
+	return ""
+}
+
+func (x *Instance) GetRejectedRevision() int64 {
+	if x != nil {
+		return x.RejectedRevision
+	}
+	return 0
+}
+
+func (x *Instance) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_conclave_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_conclave_config_v1_config_proto_rawDesc = "" +
@@ -1820,8 +2697,83 @@ const file_conclave_config_v1_config_proto_rawDesc = "" +
 	"\x13DeleteSchemaRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"\x16\n" +
-	"\x14DeleteSchemaResponse2\xbc\n" +
+	"\x14DeleteSchemaResponse\"\x8f\x03\n" +
+	"\x13StartRolloutRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x14\n" +
+	"\x05codec\x18\x05 \x01(\tR\x05codec\x12$\n" +
+	"\vif_revision\x18\x06 \x01(\x03H\x00R\n" +
+	"ifRevision\x88\x01\x01\x12\x18\n" +
+	"\apercent\x18\a \x01(\x01R\apercent\x12K\n" +
+	"\x06labels\x18\b \x03(\v23.conclave.config.v1.StartRolloutRequest.LabelsEntryR\x06labels\x12\x18\n" +
+	"\amessage\x18\t \x01(\tR\amessage\x12\x16\n" +
+	"\x06author\x18\n" +
+	" \x01(\tR\x06author\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x0e\n" +
+	"\f_if_revision\"2\n" +
+	"\x14StartRolloutResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x83\x02\n" +
+	"\x13ScopeRolloutRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x18\n" +
+	"\apercent\x18\x04 \x01(\x01R\apercent\x12K\n" +
+	"\x06labels\x18\x05 \x03(\v23.conclave.config.v1.ScopeRolloutRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x16\n" +
+	"\x14ScopeRolloutResponse\"\x95\x01\n" +
+	"\x15PromoteRolloutRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x16\n" +
+	"\x06author\x18\x05 \x01(\tR\x06author\"4\n" +
+	"\x16PromoteRolloutResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x91\x01\n" +
+	"\x13AbortRolloutRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06author\x18\x05 \x01(\tR\x06author\"\x16\n" +
+	"\x14AbortRolloutResponse\"?\n" +
+	"\rStatusRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x9f\x01\n" +
+	"\x0eStatusResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x125\n" +
+	"\arollout\x18\x02 \x01(\v2\x1b.conclave.config.v1.RolloutR\arollout\x12:\n" +
+	"\tinstances\x18\x03 \x03(\v2\x1c.conclave.config.v1.InstanceR\tinstances\"\xea\x02\n" +
+	"\aRollout\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
+	"\apercent\x18\x03 \x01(\x01R\apercent\x12?\n" +
+	"\x06labels\x18\x04 \x03(\v2'.conclave.config.v1.Rollout.LabelsEntryR\x06labels\x12\x1d\n" +
 	"\n" +
+	"refused_by\x18\x05 \x01(\tR\trefusedBy\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06author\x18\a \x01(\tR\x06author\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x12.\n" +
+	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xca\x02\n" +
+	"\bInstance\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12@\n" +
+	"\x06labels\x18\x02 \x03(\v2(.conclave.config.v1.Instance.LabelsEntryR\x06labels\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x1c\n" +
+	"\tcandidate\x18\x04 \x01(\bR\tcandidate\x12\x1a\n" +
+	"\brejected\x18\x05 \x01(\tR\brejected\x12+\n" +
+	"\x11rejected_revision\x18\x06 \x01(\x03R\x10rejectedRevision\x12.\n" +
+	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x99\x10\n" +
 	"\rConfigService\x12_\n" +
 	"\x03Set\x12\x1e.conclave.config.v1.SetRequest\x1a\x1f.conclave.config.v1.SetResponse\"\x17\x9a\xc5\x19\x13\n" +
 	"\x0fPublish a value\x10\x02\x12\x83\x01\n" +
@@ -1844,7 +2796,17 @@ const file_conclave_config_v1_config_proto_rawDesc = "" +
 	"\tGetSchema\x12$.conclave.config.v1.GetSchemaRequest\x1a%.conclave.config.v1.GetSchemaResponse\"(\x9a\xc5\x19!\n" +
 	"\x1dRead the JSON Schema of a key\x10\x01\x90\x02\x01\x12\x90\x01\n" +
 	"\fDeleteSchema\x12'.conclave.config.v1.DeleteSchemaRequest\x1a(.conclave.config.v1.DeleteSchemaResponse\"-\x9a\xc5\x19&\n" +
-	"\"Take the JSON Schema of a key away\x10\x02\x90\x02\x02B@Z>github.com/conclavehq/conclave/api/conclave/config/v1;configv1b\x06proto3"
+	"\"Take the JSON Schema of a key away\x10\x02\x90\x02\x02\x12\x89\x01\n" +
+	"\fStartRollout\x12'.conclave.config.v1.StartRolloutRequest\x1a(.conclave.config.v1.StartRolloutResponse\"&\x9a\xc5\x19\"\n" +
+	"\x1eLet some instances try a value\x10\x02\x12\x90\x01\n" +
+	"\fScopeRollout\x12'.conclave.config.v1.ScopeRolloutRequest\x1a(.conclave.config.v1.ScopeRolloutResponse\"-\x9a\xc5\x19&\n" +
+	"\"Change which instances try a value\x10\x02\x90\x02\x02\x12\x9a\x01\n" +
+	"\x0ePromoteRollout\x12).conclave.config.v1.PromoteRolloutRequest\x1a*.conclave.config.v1.PromoteRolloutResponse\"1\x9a\xc5\x19-\n" +
+	")Publish the value that some instances try\x10\x02\x12\x99\x01\n" +
+	"\fAbortRollout\x12'.conclave.config.v1.AbortRolloutRequest\x1a(.conclave.config.v1.AbortRolloutResponse\"6\x9a\xc5\x19/\n" +
+	"+Take back the value that some instances try\x10\x02\x90\x02\x02\x12\x82\x01\n" +
+	"\x06Status\x12!.conclave.config.v1.StatusRequest\x1a\".conclave.config.v1.StatusResponse\"1\x9a\xc5\x19*\n" +
+	"&Tell which instances run which version\x10\x01\x90\x02\x01B@Z>github.com/conclavehq/conclave/api/conclave/config/v1;configv1b\x06proto3"
 
 var (
 	file_conclave_config_v1_config_proto_rawDescOnce sync.Once
@@ -1858,69 +2820,103 @@ func file_conclave_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_conclave_config_v1_config_proto_rawDescData
 }
 
-var file_conclave_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_conclave_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_conclave_config_v1_config_proto_goTypes = []any{
-	(*Version)(nil),               // 0: conclave.config.v1.Version
-	(*SetRequest)(nil),            // 1: conclave.config.v1.SetRequest
-	(*SetResponse)(nil),           // 2: conclave.config.v1.SetResponse
-	(*Change)(nil),                // 3: conclave.config.v1.Change
-	(*PublishRequest)(nil),        // 4: conclave.config.v1.PublishRequest
-	(*PublishResponse)(nil),       // 5: conclave.config.v1.PublishResponse
-	(*GetRequest)(nil),            // 6: conclave.config.v1.GetRequest
-	(*GetResponse)(nil),           // 7: conclave.config.v1.GetResponse
-	(*ListRequest)(nil),           // 8: conclave.config.v1.ListRequest
-	(*ListResponse)(nil),          // 9: conclave.config.v1.ListResponse
-	(*WatchRequest)(nil),          // 10: conclave.config.v1.WatchRequest
-	(*WatchResponse)(nil),         // 11: conclave.config.v1.WatchResponse
-	(*HistoryRequest)(nil),        // 12: conclave.config.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 13: conclave.config.v1.HistoryResponse
-	(*RollbackRequest)(nil),       // 14: conclave.config.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 15: conclave.config.v1.RollbackResponse
-	(*DeleteRequest)(nil),         // 16: conclave.config.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 17: conclave.config.v1.DeleteResponse
-	(*SetSchemaRequest)(nil),      // 18: conclave.config.v1.SetSchemaRequest
-	(*SetSchemaResponse)(nil),     // 19: conclave.config.v1.SetSchemaResponse
-	(*GetSchemaRequest)(nil),      // 20: conclave.config.v1.GetSchemaRequest
-	(*GetSchemaResponse)(nil),     // 21: conclave.config.v1.GetSchemaResponse
-	(*DeleteSchemaRequest)(nil),   // 22: conclave.config.v1.DeleteSchemaRequest
-	(*DeleteSchemaResponse)(nil),  // 23: conclave.config.v1.DeleteSchemaResponse
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Version)(nil),                // 0: conclave.config.v1.Version
+	(*SetRequest)(nil),             // 1: conclave.config.v1.SetRequest
+	(*SetResponse)(nil),            // 2: conclave.config.v1.SetResponse
+	(*Change)(nil),                 // 3: conclave.config.v1.Change
+	(*PublishRequest)(nil),         // 4: conclave.config.v1.PublishRequest
+	(*PublishResponse)(nil),        // 5: conclave.config.v1.PublishResponse
+	(*GetRequest)(nil),             // 6: conclave.config.v1.GetRequest
+	(*GetResponse)(nil),            // 7: conclave.config.v1.GetResponse
+	(*ListRequest)(nil),            // 8: conclave.config.v1.ListRequest
+	(*ListResponse)(nil),           // 9: conclave.config.v1.ListResponse
+	(*WatchRequest)(nil),           // 10: conclave.config.v1.WatchRequest
+	(*WatchResponse)(nil),          // 11: conclave.config.v1.WatchResponse
+	(*HistoryRequest)(nil),         // 12: conclave.config.v1.HistoryRequest
+	(*HistoryResponse)(nil),        // 13: conclave.config.v1.HistoryResponse
+	(*RollbackRequest)(nil),        // 14: conclave.config.v1.RollbackRequest
+	(*RollbackResponse)(nil),       // 15: conclave.config.v1.RollbackResponse
+	(*DeleteRequest)(nil),          // 16: conclave.config.v1.DeleteRequest
+	(*DeleteResponse)(nil),         // 17: conclave.config.v1.DeleteResponse
+	(*SetSchemaRequest)(nil),       // 18: conclave.config.v1.SetSchemaRequest
+	(*SetSchemaResponse)(nil),      // 19: conclave.config.v1.SetSchemaResponse
+	(*GetSchemaRequest)(nil),       // 20: conclave.config.v1.GetSchemaRequest
+	(*GetSchemaResponse)(nil),      // 21: conclave.config.v1.GetSchemaResponse
+	(*DeleteSchemaRequest)(nil),    // 22: conclave.config.v1.DeleteSchemaRequest
+	(*DeleteSchemaResponse)(nil),   // 23: conclave.config.v1.DeleteSchemaResponse
+	(*StartRolloutRequest)(nil),    // 24: conclave.config.v1.StartRolloutRequest
+	(*StartRolloutResponse)(nil),   // 25: conclave.config.v1.StartRolloutResponse
+	(*ScopeRolloutRequest)(nil),    // 26: conclave.config.v1.ScopeRolloutRequest
+	(*ScopeRolloutResponse)(nil),   // 27: conclave.config.v1.ScopeRolloutResponse
+	(*PromoteRolloutRequest)(nil),  // 28: conclave.config.v1.PromoteRolloutRequest
+	(*PromoteRolloutResponse)(nil), // 29: conclave.config.v1.PromoteRolloutResponse
+	(*AbortRolloutRequest)(nil),    // 30: conclave.config.v1.AbortRolloutRequest
+	(*AbortRolloutResponse)(nil),   // 31: conclave.config.v1.AbortRolloutResponse
+	(*StatusRequest)(nil),          // 32: conclave.config.v1.StatusRequest
+	(*StatusResponse)(nil),         // 33: conclave.config.v1.StatusResponse
+	(*Rollout)(nil),                // 34: conclave.config.v1.Rollout
+	(*Instance)(nil),               // 35: conclave.config.v1.Instance
+	nil,                            // 36: conclave.config.v1.StartRolloutRequest.LabelsEntry
+	nil,                            // 37: conclave.config.v1.ScopeRolloutRequest.LabelsEntry
+	nil,                            // 38: conclave.config.v1.Rollout.LabelsEntry
+	nil,                            // 39: conclave.config.v1.Instance.LabelsEntry
+	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
 }
 var file_conclave_config_v1_config_proto_depIdxs = []int32{
-	24, // 0: conclave.config.v1.Version.time:type_name -> google.protobuf.Timestamp
+	40, // 0: conclave.config.v1.Version.time:type_name -> google.protobuf.Timestamp
 	3,  // 1: conclave.config.v1.PublishRequest.changes:type_name -> conclave.config.v1.Change
 	0,  // 2: conclave.config.v1.GetResponse.version:type_name -> conclave.config.v1.Version
 	0,  // 3: conclave.config.v1.ListResponse.versions:type_name -> conclave.config.v1.Version
 	0,  // 4: conclave.config.v1.WatchResponse.version:type_name -> conclave.config.v1.Version
 	0,  // 5: conclave.config.v1.HistoryResponse.versions:type_name -> conclave.config.v1.Version
-	24, // 6: conclave.config.v1.GetSchemaResponse.time:type_name -> google.protobuf.Timestamp
-	1,  // 7: conclave.config.v1.ConfigService.Set:input_type -> conclave.config.v1.SetRequest
-	4,  // 8: conclave.config.v1.ConfigService.Publish:input_type -> conclave.config.v1.PublishRequest
-	6,  // 9: conclave.config.v1.ConfigService.Get:input_type -> conclave.config.v1.GetRequest
-	8,  // 10: conclave.config.v1.ConfigService.List:input_type -> conclave.config.v1.ListRequest
-	10, // 11: conclave.config.v1.ConfigService.Watch:input_type -> conclave.config.v1.WatchRequest
-	12, // 12: conclave.config.v1.ConfigService.History:input_type -> conclave.config.v1.HistoryRequest
-	14, // 13: conclave.config.v1.ConfigService.Rollback:input_type -> conclave.config.v1.RollbackRequest
-	16, // 14: conclave.config.v1.ConfigService.Delete:input_type -> conclave.config.v1.DeleteRequest
-	18, // 15: conclave.config.v1.ConfigService.SetSchema:input_type -> conclave.config.v1.SetSchemaRequest
-	20, // 16: conclave.config.v1.ConfigService.GetSchema:input_type -> conclave.config.v1.GetSchemaRequest
-	22, // 17: conclave.config.v1.ConfigService.DeleteSchema:input_type -> conclave.config.v1.DeleteSchemaRequest
-	2,  // 18: conclave.config.v1.ConfigService.Set:output_type -> conclave.config.v1.SetResponse
-	5,  // 19: conclave.config.v1.ConfigService.Publish:output_type -> conclave.config.v1.PublishResponse
-	7,  // 20: conclave.config.v1.ConfigService.Get:output_type -> conclave.config.v1.GetResponse
-	9,  // 21: conclave.config.v1.ConfigService.List:output_type -> conclave.config.v1.ListResponse
-	11, // 22: conclave.config.v1.ConfigService.Watch:output_type -> conclave.config.v1.WatchResponse
-	13, // 23: conclave.config.v1.ConfigService.History:output_type -> conclave.config.v1.HistoryResponse
-	15, // 24: conclave.config.v1.ConfigService.Rollback:output_type -> conclave.config.v1.RollbackResponse
-	17, // 25: conclave.config.v1.ConfigService.Delete:output_type -> conclave.config.v1.DeleteResponse
-	19, // 26: conclave.config.v1.ConfigService.SetSchema:output_type -> conclave.config.v1.SetSchemaResponse
-	21, // 27: conclave.config.v1.ConfigService.GetSchema:output_type -> conclave.config.v1.GetSchemaResponse
-	23, // 28: conclave.config.v1.ConfigService.DeleteSchema:output_type -> conclave.config.v1.DeleteSchemaResponse
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	40, // 6: conclave.config.v1.GetSchemaResponse.time:type_name -> google.protobuf.Timestamp
+	36, // 7: conclave.config.v1.StartRolloutRequest.labels:type_name -> conclave.config.v1.StartRolloutRequest.LabelsEntry
+	37, // 8: conclave.config.v1.ScopeRolloutRequest.labels:type_name -> conclave.config.v1.ScopeRolloutRequest.LabelsEntry
+	34, // 9: conclave.config.v1.StatusResponse.rollout:type_name -> conclave.config.v1.Rollout
+	35, // 10: conclave.config.v1.StatusResponse.instances:type_name -> conclave.config.v1.Instance
+	38, // 11: conclave.config.v1.Rollout.labels:type_name -> conclave.config.v1.Rollout.LabelsEntry
+	40, // 12: conclave.config.v1.Rollout.time:type_name -> google.protobuf.Timestamp
+	39, // 13: conclave.config.v1.Instance.labels:type_name -> conclave.config.v1.Instance.LabelsEntry
+	40, // 14: conclave.config.v1.Instance.time:type_name -> google.protobuf.Timestamp
+	1,  // 15: conclave.config.v1.ConfigService.Set:input_type -> conclave.config.v1.SetRequest
+	4,  // 16: conclave.config.v1.ConfigService.Publish:input_type -> conclave.config.v1.PublishRequest
+	6,  // 17: conclave.config.v1.ConfigService.Get:input_type -> conclave.config.v1.GetRequest
+	8,  // 18: conclave.config.v1.ConfigService.List:input_type -> conclave.config.v1.ListRequest
+	10, // 19: conclave.config.v1.ConfigService.Watch:input_type -> conclave.config.v1.WatchRequest
+	12, // 20: conclave.config.v1.ConfigService.History:input_type -> conclave.config.v1.HistoryRequest
+	14, // 21: conclave.config.v1.ConfigService.Rollback:input_type -> conclave.config.v1.RollbackRequest
+	16, // 22: conclave.config.v1.ConfigService.Delete:input_type -> conclave.config.v1.DeleteRequest
+	18, // 23: conclave.config.v1.ConfigService.SetSchema:input_type -> conclave.config.v1.SetSchemaRequest
+	20, // 24: conclave.config.v1.ConfigService.GetSchema:input_type -> conclave.config.v1.GetSchemaRequest
+	22, // 25: conclave.config.v1.ConfigService.DeleteSchema:input_type -> conclave.config.v1.DeleteSchemaRequest
+	24, // 26: conclave.config.v1.ConfigService.StartRollout:input_type -> conclave.config.v1.StartRolloutRequest
+	26, // 27: conclave.config.v1.ConfigService.ScopeRollout:input_type -> conclave.config.v1.ScopeRolloutRequest
+	28, // 28: conclave.config.v1.ConfigService.PromoteRollout:input_type -> conclave.config.v1.PromoteRolloutRequest
+	30, // 29: conclave.config.v1.ConfigService.AbortRollout:input_type -> conclave.config.v1.AbortRolloutRequest
+	32, // 30: conclave.config.v1.ConfigService.Status:input_type -> conclave.config.v1.StatusRequest
+	2,  // 31: conclave.config.v1.ConfigService.Set:output_type -> conclave.config.v1.SetResponse
+	5,  // 32: conclave.config.v1.ConfigService.Publish:output_type -> conclave.config.v1.PublishResponse
+	7,  // 33: conclave.config.v1.ConfigService.Get:output_type -> conclave.config.v1.GetResponse
+	9,  // 34: conclave.config.v1.ConfigService.List:output_type -> conclave.config.v1.ListResponse
+	11, // 35: conclave.config.v1.ConfigService.Watch:output_type -> conclave.config.v1.WatchResponse
+	13, // 36: conclave.config.v1.ConfigService.History:output_type -> conclave.config.v1.HistoryResponse
+	15, // 37: conclave.config.v1.ConfigService.Rollback:output_type -> conclave.config.v1.RollbackResponse
+	17, // 38: conclave.config.v1.ConfigService.Delete:output_type -> conclave.config.v1.DeleteResponse
+	19, // 39: conclave.config.v1.ConfigService.SetSchema:output_type -> conclave.config.v1.SetSchemaResponse
+	21, // 40: conclave.config.v1.ConfigService.GetSchema:output_type -> conclave.config.v1.GetSchemaResponse
+	23, // 41: conclave.config.v1.ConfigService.DeleteSchema:output_type -> conclave.config.v1.DeleteSchemaResponse
+	25, // 42: conclave.config.v1.ConfigService.StartRollout:output_type -> conclave.config.v1.StartRolloutResponse
+	27, // 43: conclave.config.v1.ConfigService.ScopeRollout:output_type -> conclave.config.v1.ScopeRolloutResponse
+	29, // 44: conclave.config.v1.ConfigService.PromoteRollout:output_type -> conclave.config.v1.PromoteRolloutResponse
+	31, // 45: conclave.config.v1.ConfigService.AbortRollout:output_type -> conclave.config.v1.AbortRolloutResponse
+	33, // 46: conclave.config.v1.ConfigService.Status:output_type -> conclave.config.v1.StatusResponse
+	31, // [31:47] is the sub-list for method output_type
+	15, // [15:31] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_conclave_config_v1_config_proto_init() }
@@ -1932,13 +2928,14 @@ func file_conclave_config_v1_config_proto_init() {
 	file_conclave_config_v1_config_proto_msgTypes[3].OneofWrappers = []any{}
 	file_conclave_config_v1_config_proto_msgTypes[14].OneofWrappers = []any{}
 	file_conclave_config_v1_config_proto_msgTypes[16].OneofWrappers = []any{}
+	file_conclave_config_v1_config_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_config_v1_config_proto_rawDesc), len(file_conclave_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

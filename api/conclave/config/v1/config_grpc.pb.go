@@ -32,17 +32,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConfigService_Set_FullMethodName          = "/conclave.config.v1.ConfigService/Set"
-	ConfigService_Publish_FullMethodName      = "/conclave.config.v1.ConfigService/Publish"
-	ConfigService_Get_FullMethodName          = "/conclave.config.v1.ConfigService/Get"
-	ConfigService_List_FullMethodName         = "/conclave.config.v1.ConfigService/List"
-	ConfigService_Watch_FullMethodName        = "/conclave.config.v1.ConfigService/Watch"
-	ConfigService_History_FullMethodName      = "/conclave.config.v1.ConfigService/History"
-	ConfigService_Rollback_FullMethodName     = "/conclave.config.v1.ConfigService/Rollback"
-	ConfigService_Delete_FullMethodName       = "/conclave.config.v1.ConfigService/Delete"
-	ConfigService_SetSchema_FullMethodName    = "/conclave.config.v1.ConfigService/SetSchema"
-	ConfigService_GetSchema_FullMethodName    = "/conclave.config.v1.ConfigService/GetSchema"
-	ConfigService_DeleteSchema_FullMethodName = "/conclave.config.v1.ConfigService/DeleteSchema"
+	ConfigService_Set_FullMethodName            = "/conclave.config.v1.ConfigService/Set"
+	ConfigService_Publish_FullMethodName        = "/conclave.config.v1.ConfigService/Publish"
+	ConfigService_Get_FullMethodName            = "/conclave.config.v1.ConfigService/Get"
+	ConfigService_List_FullMethodName           = "/conclave.config.v1.ConfigService/List"
+	ConfigService_Watch_FullMethodName          = "/conclave.config.v1.ConfigService/Watch"
+	ConfigService_History_FullMethodName        = "/conclave.config.v1.ConfigService/History"
+	ConfigService_Rollback_FullMethodName       = "/conclave.config.v1.ConfigService/Rollback"
+	ConfigService_Delete_FullMethodName         = "/conclave.config.v1.ConfigService/Delete"
+	ConfigService_SetSchema_FullMethodName      = "/conclave.config.v1.ConfigService/SetSchema"
+	ConfigService_GetSchema_FullMethodName      = "/conclave.config.v1.ConfigService/GetSchema"
+	ConfigService_DeleteSchema_FullMethodName   = "/conclave.config.v1.ConfigService/DeleteSchema"
+	ConfigService_StartRollout_FullMethodName   = "/conclave.config.v1.ConfigService/StartRollout"
+	ConfigService_ScopeRollout_FullMethodName   = "/conclave.config.v1.ConfigService/ScopeRollout"
+	ConfigService_PromoteRollout_FullMethodName = "/conclave.config.v1.ConfigService/PromoteRollout"
+	ConfigService_AbortRollout_FullMethodName   = "/conclave.config.v1.ConfigService/AbortRollout"
+	ConfigService_Status_FullMethodName         = "/conclave.config.v1.ConfigService/Status"
 )
 
 // ConfigServiceClient is the client API for ConfigService service.
@@ -137,6 +142,42 @@ type ConfigServiceClient interface {
 	//
 	// Reasons: invalid_key, invalid_namespace, not_permitted, no_quorum.
 	DeleteSchema(ctx context.Context, in *DeleteSchemaRequest, opts ...grpc.CallOption) (*DeleteSchemaResponse, error)
+	// StartRollout lets some of the instances of a program try a value: those that
+	// have all the labels, and of them a share. It takes the place of a rollout
+	// before. The answer's revision names it. It is over when it is promoted, when
+	// somebody refuses it, or when any other version of the key is published.
+	//
+	// Instances are programs that take part, with the Go library's WithInstance. An
+	// instance that does not accept the value, or does not do well with it, refuses
+	// it for all.
+	//
+	// Reasons: those of Set, invalid_percent, invalid_labels.
+	StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error)
+	// ScopeRollout changes which instances try the value of a running rollout. A
+	// larger share has all the instances of a smaller one.
+	//
+	// Reasons: no_rollout (it is over, or was another one), conflict (it changed at
+	// the same moment), invalid_key, invalid_namespace, invalid_percent,
+	// invalid_labels, not_permitted, no_space, no_quorum, outcome_unknown.
+	ScopeRollout(ctx context.Context, in *ScopeRolloutRequest, opts ...grpc.CallOption) (*ScopeRolloutResponse, error)
+	// PromoteRollout publishes the value of a running rollout for all.
+	//
+	// Reasons: no_rollout, invalid_value (it does not pass the schema that the key
+	// has now), conflict, invalid_key, invalid_namespace, invalid_message,
+	// invalid_author, not_permitted, no_space, no_quorum, outcome_unknown.
+	PromoteRollout(ctx context.Context, in *PromoteRolloutRequest, opts ...grpc.CallOption) (*PromoteRolloutResponse, error)
+	// AbortRollout refuses the value of a rollout: all instances go back to the
+	// version that the others have. A rollout that is over is no error.
+	//
+	// Reasons: no_rollout (the key has none), invalid_key, invalid_namespace,
+	// invalid_revision, invalid_reason, invalid_author, not_permitted, no_space,
+	// no_quorum, outcome_unknown.
+	AbortRollout(ctx context.Context, in *AbortRolloutRequest, opts ...grpc.CallOption) (*AbortRolloutResponse, error)
+	// Status tells what the instances say that they run of a key, and how its
+	// rollout stands.
+	//
+	// Reasons: invalid_key, invalid_namespace, not_permitted, no_quorum.
+	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
 
 type configServiceClient struct {
@@ -266,6 +307,56 @@ func (c *configServiceClient) DeleteSchema(ctx context.Context, in *DeleteSchema
 	return out, nil
 }
 
+func (c *configServiceClient) StartRollout(ctx context.Context, in *StartRolloutRequest, opts ...grpc.CallOption) (*StartRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartRolloutResponse)
+	err := c.cc.Invoke(ctx, ConfigService_StartRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configServiceClient) ScopeRollout(ctx context.Context, in *ScopeRolloutRequest, opts ...grpc.CallOption) (*ScopeRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScopeRolloutResponse)
+	err := c.cc.Invoke(ctx, ConfigService_ScopeRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configServiceClient) PromoteRollout(ctx context.Context, in *PromoteRolloutRequest, opts ...grpc.CallOption) (*PromoteRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PromoteRolloutResponse)
+	err := c.cc.Invoke(ctx, ConfigService_PromoteRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configServiceClient) AbortRollout(ctx context.Context, in *AbortRolloutRequest, opts ...grpc.CallOption) (*AbortRolloutResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AbortRolloutResponse)
+	err := c.cc.Invoke(ctx, ConfigService_AbortRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configServiceClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StatusResponse)
+	err := c.cc.Invoke(ctx, ConfigService_Status_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConfigServiceServer is the server API for ConfigService service.
 // All implementations must embed UnimplementedConfigServiceServer
 // for forward compatibility.
@@ -358,6 +449,42 @@ type ConfigServiceServer interface {
 	//
 	// Reasons: invalid_key, invalid_namespace, not_permitted, no_quorum.
 	DeleteSchema(context.Context, *DeleteSchemaRequest) (*DeleteSchemaResponse, error)
+	// StartRollout lets some of the instances of a program try a value: those that
+	// have all the labels, and of them a share. It takes the place of a rollout
+	// before. The answer's revision names it. It is over when it is promoted, when
+	// somebody refuses it, or when any other version of the key is published.
+	//
+	// Instances are programs that take part, with the Go library's WithInstance. An
+	// instance that does not accept the value, or does not do well with it, refuses
+	// it for all.
+	//
+	// Reasons: those of Set, invalid_percent, invalid_labels.
+	StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error)
+	// ScopeRollout changes which instances try the value of a running rollout. A
+	// larger share has all the instances of a smaller one.
+	//
+	// Reasons: no_rollout (it is over, or was another one), conflict (it changed at
+	// the same moment), invalid_key, invalid_namespace, invalid_percent,
+	// invalid_labels, not_permitted, no_space, no_quorum, outcome_unknown.
+	ScopeRollout(context.Context, *ScopeRolloutRequest) (*ScopeRolloutResponse, error)
+	// PromoteRollout publishes the value of a running rollout for all.
+	//
+	// Reasons: no_rollout, invalid_value (it does not pass the schema that the key
+	// has now), conflict, invalid_key, invalid_namespace, invalid_message,
+	// invalid_author, not_permitted, no_space, no_quorum, outcome_unknown.
+	PromoteRollout(context.Context, *PromoteRolloutRequest) (*PromoteRolloutResponse, error)
+	// AbortRollout refuses the value of a rollout: all instances go back to the
+	// version that the others have. A rollout that is over is no error.
+	//
+	// Reasons: no_rollout (the key has none), invalid_key, invalid_namespace,
+	// invalid_revision, invalid_reason, invalid_author, not_permitted, no_space,
+	// no_quorum, outcome_unknown.
+	AbortRollout(context.Context, *AbortRolloutRequest) (*AbortRolloutResponse, error)
+	// Status tells what the instances say that they run of a key, and how its
+	// rollout stands.
+	//
+	// Reasons: invalid_key, invalid_namespace, not_permitted, no_quorum.
+	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedConfigServiceServer()
 }
 
@@ -400,6 +527,21 @@ func (UnimplementedConfigServiceServer) GetSchema(context.Context, *GetSchemaReq
 }
 func (UnimplementedConfigServiceServer) DeleteSchema(context.Context, *DeleteSchemaRequest) (*DeleteSchemaResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSchema not implemented")
+}
+func (UnimplementedConfigServiceServer) StartRollout(context.Context, *StartRolloutRequest) (*StartRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartRollout not implemented")
+}
+func (UnimplementedConfigServiceServer) ScopeRollout(context.Context, *ScopeRolloutRequest) (*ScopeRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScopeRollout not implemented")
+}
+func (UnimplementedConfigServiceServer) PromoteRollout(context.Context, *PromoteRolloutRequest) (*PromoteRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PromoteRollout not implemented")
+}
+func (UnimplementedConfigServiceServer) AbortRollout(context.Context, *AbortRolloutRequest) (*AbortRolloutResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AbortRollout not implemented")
+}
+func (UnimplementedConfigServiceServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
 }
 func (UnimplementedConfigServiceServer) mustEmbedUnimplementedConfigServiceServer() {}
 func (UnimplementedConfigServiceServer) testEmbeddedByValue()                       {}
@@ -613,6 +755,96 @@ func _ConfigService_DeleteSchema_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConfigService_StartRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServiceServer).StartRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigService_StartRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServiceServer).StartRollout(ctx, req.(*StartRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConfigService_ScopeRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScopeRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServiceServer).ScopeRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigService_ScopeRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServiceServer).ScopeRollout(ctx, req.(*ScopeRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConfigService_PromoteRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromoteRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServiceServer).PromoteRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigService_PromoteRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServiceServer).PromoteRollout(ctx, req.(*PromoteRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConfigService_AbortRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AbortRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServiceServer).AbortRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigService_AbortRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServiceServer).AbortRollout(ctx, req.(*AbortRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConfigService_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServiceServer).Status(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigService_Status_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServiceServer).Status(ctx, req.(*StatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConfigService_ServiceDesc is the grpc.ServiceDesc for ConfigService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -659,6 +891,26 @@ var ConfigService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSchema",
 			Handler:    _ConfigService_DeleteSchema_Handler,
+		},
+		{
+			MethodName: "StartRollout",
+			Handler:    _ConfigService_StartRollout_Handler,
+		},
+		{
+			MethodName: "ScopeRollout",
+			Handler:    _ConfigService_ScopeRollout_Handler,
+		},
+		{
+			MethodName: "PromoteRollout",
+			Handler:    _ConfigService_PromoteRollout_Handler,
+		},
+		{
+			MethodName: "AbortRollout",
+			Handler:    _ConfigService_AbortRollout_Handler,
+		},
+		{
+			MethodName: "Status",
+			Handler:    _ConfigService_Status_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
