@@ -88,8 +88,10 @@ func (a *acquisition) goOnOwning(ctx context.Context, own belongings) (*acquisit
 		return a, nil, ErrOtherwise
 	}
 	b := a.another(r.ID)
-	b.told, b.gave = true, a.req.Apart // perhaps: who leads may have given another value
-	b.parts[0].ticket = b.parts[0].n.ticket(rankedBucket(r.Priority, r.Rank), r.ID) // where it waited
+	b.told = true
+	b.gave = a.req.Apart // perhaps: who leads may have given another value
+	// It may have waited elsewhere than it would now.
+	b.parts[0].ticket = b.parts[0].n.ticket(rankedBucket(r.Priority, r.Rank), r.ID)
 	if err := b.findTicket(ctx, &own); err != nil {
 		b.forget()
 		return a, nil, err

@@ -35,7 +35,7 @@ type tenure struct {
 	mu      sync.Mutex
 	owner   *Owned
 	begun   bool
-	again   *time.Timer // until a lost watch is opened again
+	again   *time.Timer // until a lost watch is opened again; nil if none is due
 	watches []*watch.Watch
 	over    bool
 	revoked error // why, once the grant was revoked
@@ -118,13 +118,16 @@ func (t *tenure) watchFrom(rev int64) {
 	t.foresee()
 }
 
+// keep takes a watch, unless the tenure is over, or another look is due, which opens
+// them all.
 func (t *tenure) keep(w *watch.Watch) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.over {
-		t.watches = append(t.watches, w)
+	if t.over || t.again != nil {
+		return false
 	}
-	return !t.over
+	t.watches = append(t.watches, w)
+	return true
 }
 
 // rewatch looks at the state and watches again from there, since a lost watch tells
@@ -136,12 +139,15 @@ func (t *tenure) rewatch() {
 		w.Stop()
 	}
 	t.watches, t.foresight = nil, nil
-	if !t.over {
+	if !t.over && t.again == nil {
 		t.again = time.AfterFunc(late, t.lookAndWatch)
 	}
 }
 
 func (t *tenure) lookAndWatch() {
+	t.mu.Lock()
+	t.again = nil
+	t.mu.Unlock()
 	e := t.a.q.e
 	if !e.Enter() {
 		return
