@@ -56,20 +56,21 @@ type electionWatch struct {
 	*app
 	e   elections
 	req *electionv1.ObserveRequest // goes on behind what was printed
+
+	printed int // lines
 }
 
 // run prints until ctx ends, or until there is no point in asking again.
 func (w *electionWatch) run(ctx context.Context, t target) error {
 	for wait := askAgain; ; {
-		from := w.req.GetAfterRevision()
+		before := w.printed
 		err := w.e.Do(ctx, func(cc grpc.ClientConnInterface) error { return w.follow(ctx, w.e.client(cc)) })
-		printed := w.req.GetAfterRevision()
 		// A host whose recipes are not there yet does not know the call.
 		passes := describe(explain(ctx, t, err)).Exit == ExitUnavailable || status.Code(err) == codes.Unimplemented
-		if ctx.Err() != nil || printed == 0 || !passes {
+		if ctx.Err() != nil || w.printed == 0 || !passes {
 			return err
 		}
-		if printed != from {
+		if w.printed != before {
 			w.note(fmt.Sprintf("election %q: asking again: %s", w.req.GetName(), describe(explain(ctx, t, err)).Message))
 			wait = askAgain
 		}
@@ -99,6 +100,7 @@ func (w *electionWatch) follow(ctx context.Context, at electionv1.ElectionServic
 			return err
 		}
 		w.req.AfterRevision = resp.GetRevision()
+		w.printed++
 	}
 }
 

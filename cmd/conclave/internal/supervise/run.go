@@ -163,6 +163,9 @@ func (r *run) lose() <-chan time.Time {
 // renew tells the guard how long ownership is valid, asks the command to end when
 // that is not long any more, and returns when to look again.
 func (r *run) renew() time.Duration {
+	if r.Lost.Err() != nil {
+		return r.Interval // how long the command then has is known to lose alone
+	}
 	// The clock is read first: a pause in between makes the deadline earlier, never later.
 	at := now()
 	left := r.Remaining()
