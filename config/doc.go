@@ -16,20 +16,25 @@
 // reply is lost. [Store.Publish] releases several keys in one: whoever reads them
 // at one revision sees all of it or nothing.
 //
+// [Store.StartRollout] lets some instances try a value first; an instance is a
+// program that takes part, see [WithInstance]. One that does not accept the value,
+// or does not do well with it, refuses it for all.
+//
 // # Failure
 //
 // While etcd is away [Variable.Latest] keeps answering, and after 15 s says that
 // it is stale; the watch goes on by itself when etcd is back, after compaction
 // too. A program that starts meanwhile can begin with a copy on disk, see
 // [WithFallbackFile]. Errors are [ErrConflict], [ErrNotFound], [ErrDeleted],
-// [ErrMissing], [ErrDamaged], [ErrRejected], [ErrClosed], and those of package
-// core.
+// [ErrMissing], [ErrDamaged], [ErrRejected], [ErrSchemaChanged], [ErrNoRollout],
+// [ErrClosed], and those of package core.
 //
 // # Keys
 //
 // The present version of a key stands in
 // /conclave/<namespace>/config/<key>/value, its history below
-// /conclave/<namespace>/config/_version/<key>/. None is attached to a lease.
+// /conclave/<namespace>/config/_version/<key>/. Only what an instance says of
+// itself is on a lease, that of its session.
 // docs/protocol-config.md describes them and every transaction.
 //
 // # Fencing

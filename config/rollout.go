@@ -33,7 +33,7 @@ type Scope struct {
 // meanwhile supersedes it.
 type Rollout struct {
 	Candidate  *Version // its Revision names the rollout; it has no number yet
-	Scope      Scope
+	Scope      Scope    // who tries it
 	Base       int64  // the revision of the version that it is to replace; 0: none
 	Superseded bool   // another version has been published
 	Refused    bool   // nobody takes it any more

@@ -16,8 +16,8 @@ import (
 // Limits is the configuration: how many requests a second are answered, and how
 // many at once after a pause.
 type Limits struct {
-	Rate  float64 `json:"rate"`
-	Burst float64 `json:"burst"`
+	Rate  float64 `json:"rate"`  // requests a second, at least 1
+	Burst float64 `json:"burst"` // requests at once, at least 1
 }
 
 func (l Limits) check() error {

@@ -31,10 +31,10 @@ func TestRollout(t *testing.T) {
 	h, k := startHost(t, etcd.Client(t)), key(t)
 	first := h.set(t, k, `"one"`)
 	s := must[*core.Session](t)(core.NewSession(within(t), etcd.Client(t)))
-	defer s.Close()
+	t.Cleanup(func() { _ = s.Close() })
 	for _, zone := range []string{"a", "b"} {
 		v := must[*config.Variable[string]](t)(config.Open[string](within(t), s.Client(), k, config.WithInstance(s, zone+"-1", map[string]string{"zone": zone})))
-		defer v.Close()
+		t.Cleanup(func() { _ = v.Close() })
 	}
 	eventually(t, "both say what they run", func() bool { return len(h.status(t, k).GetInstances()) == 2 })
 	if st := h.status(t, k); st.GetRevision() != first || st.GetRollout() != nil || st.GetInstances()[0].GetRevision() != first {

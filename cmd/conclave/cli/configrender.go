@@ -86,6 +86,11 @@ they change; when it ends, so does render, with its exit code.`,
 			return r.main(cmd.Context())
 		},
 	}
+	f.register(cmd)
+	return cmd
+}
+
+func (f *renderFlags) register(cmd *cobra.Command) {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.templates, "template", nil, "IN:OUT, the template and the file; may be given several times; OUT - is standard output, with --once")
 	fs.StringVar(&f.check, "check", "", "shell command that must succeed before files are replaced; it gets the new file as $1")
@@ -96,7 +101,6 @@ they change; when it ends, so does render, with its exit code.`,
 	fs.Var(&f.settle, "settle", "render when nothing has changed for so long, or after ten times that")
 	fs.Var(&f.splay, "splay", "wait a random time up to this before files are replaced, so that not all machines do it at once")
 	fs.Var(&f.grace, "grace", "time between TERM and KILL for the command")
-	return cmd
 }
 
 // A render is one run of the command.
