@@ -18,12 +18,12 @@ import (
 // nacked, when its visibility is over, or with the session. A later delivery of
 // the same item is another one.
 type Item[T any] struct {
-	ID         ID
-	Value      T
+	ID         ID        // the same in every delivery
+	Value      T         // what was enqueued
 	Attempt    int       // 1 for the first delivery
 	EnqueuedAt time.Time // by the clock of whoever enqueued it
-	Priority   int
-	Group      string // "" for none
+	Priority   int       // the larger first
+	Group      string    // "" for none
 	// Reason is why the attempt before failed, or, of a dead letter, why it is one.
 	Reason string
 

@@ -54,15 +54,15 @@ func (q *Queue[T]) Len(ctx context.Context) (int, error) {
 
 // An Entry is an item that was looked at, and not taken.
 type Entry[T any] struct {
-	ID         ID
-	Value      T
-	Attempts   int // deliveries so far
-	EnqueuedAt time.Time
-	Priority   int
-	Group      string
-	Reason     string // why the last attempt failed, or why it is a dead letter
-	Payload    []byte // the value as it stands in etcd
-	Err        error  // ErrPayload if the codec cannot read the payload; then Value is zero
+	ID         ID        // the same in every delivery
+	Value      T         // what was enqueued
+	Attempts   int       // deliveries so far
+	EnqueuedAt time.Time // by the clock of whoever enqueued it
+	Priority   int       // the larger first
+	Group      string    // "" for none
+	Reason     string    // why the last attempt failed, or why it is a dead letter
+	Payload    []byte    // the value as it stands in etcd
+	Err        error     // ErrPayload if the codec cannot read the payload; then Value is zero
 }
 
 // Peek returns up to n items that are next, in their order, and takes none.

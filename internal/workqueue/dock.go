@@ -83,11 +83,11 @@ func For(e *engine.Engine, cfg Config) *Dock {
 	}).(*Dock)
 }
 
-// Take returns at least one delivery and at most max. It waits for the first
+// Take returns at least one delivery and at most that many. It waits for the first
 // one, or with try returns ErrEmpty if nothing can be delivered. It also returns
 // ctx's cause, and the session's when that ends. The ctx's values become those of
 // the deliveries' contexts.
-func (d *Dock) Take(ctx context.Context, max int, try bool) ([]*Delivery, error) {
+func (d *Dock) Take(ctx context.Context, most int, try bool) ([]*Delivery, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -98,7 +98,7 @@ func (d *Dock) Take(ctx context.Context, max int, try bool) ([]*Delivery, error)
 		return nil, ended(d.e)
 	}
 	defer d.e.Leave()
-	t := &taker{max: max, try: try, got: make(chan taken, 1)}
+	t := &taker{max: most, try: try, got: make(chan taken, 1)}
 	if got := d.enter(t); got != nil {
 		return d.give(ctx, got), nil
 	}

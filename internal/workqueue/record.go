@@ -71,11 +71,10 @@ func appendText(b []byte, name, s string) []byte {
 
 // decode reads a record. The payload is a part of value.
 func decode(value []byte) (Record, error) {
-	at := bytes.IndexByte(value, '\n')
-	if at < 0 {
+	line, payload, ok := bytes.Cut(value, []byte("\n"))
+	if !ok {
 		return Record{}, fmt.Errorf("%w: no line", ErrRecord)
 	}
-	line, payload := value[:at], value[at+1:]
 	if r, ok := decodeOwn(line); ok {
 		r.Payload = payload
 		return r, nil
@@ -102,7 +101,10 @@ func decode(value []byte) (Record, error) {
 	if len(all) > 0 {
 		r.extra = all
 	}
-	return r, r.check()
+	if err := r.check(); err != nil {
+		return Record{}, err
+	}
+	return r, nil
 }
 
 // check refuses what would lead to keys that nobody finds.

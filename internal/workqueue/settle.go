@@ -219,17 +219,22 @@ func (v *Delivery) refused(r commit.Result) (again bool, err error) {
 func (d *Dock) send(ctx context.Context, t commit.Txn) (commit.Result, error) {
 	for _, op := range t.Then {
 		if op.IsTxn() || len(op.RangeBytes()) > 0 {
-			ctx, cancel := context.WithTimeout(ctx, requestWait)
-			defer cancel()
-			resp, err := d.e.Client().Txn(ctx).If(t.If...).Then(t.Then...).Else(t.Else...).Commit()
-			if err != nil {
-				return commit.Result{}, commit.Classify(err)
-			}
-			return commit.Result{Succeeded: resp.Succeeded, Revision: resp.Header.Revision, Responses: resp.Responses}, nil
+			return d.alone(ctx, t)
 		}
 		t.Scope = append(t.Scope, string(op.KeyBytes()))
 	}
 	return d.e.Do(ctx, t)
+}
+
+// alone sends a transaction by itself.
+func (d *Dock) alone(ctx context.Context, t commit.Txn) (commit.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestWait)
+	defer cancel()
+	resp, err := d.e.Client().Txn(ctx).If(t.If...).Then(t.Then...).Else(t.Else...).Commit()
+	if err != nil {
+		return commit.Result{}, commit.Classify(err)
+	}
+	return commit.Result{Succeeded: resp.Succeeded, Revision: resp.Header.Revision, Responses: resp.Responses}, nil
 }
 
 // Extend makes the delivery last for t from now on. For a session's own
