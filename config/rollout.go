@@ -34,11 +34,11 @@ type Scope struct {
 type Rollout struct {
 	Candidate  *Version // its Revision names the rollout; it has no number yet
 	Scope      Scope    // who tries it
-	Base       int64  // the revision of the version that it is to replace; 0: none
-	Superseded bool   // another version has been published
-	Refused    bool   // nobody takes it any more
-	By         string // who refused
-	Reason     string // and why
+	Base       int64    // the revision of the version that it is to replace; 0: none
+	Superseded bool     // another version has been published
+	Refused    bool     // nobody takes it any more
+	By         string   // who refused
+	Reason     string   // and why
 
 	id    string
 	scope int64 // mod revision of the scope's key
