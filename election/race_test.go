@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,20 +15,23 @@ import (
 	"github.com/conclavehq/conclave/election"
 )
 
-// A court knows who leads and the largest token that it has seen.
+// A court knows how many lead, and the tokens that it has seen.
 type court struct {
+	seats   int
 	mu      sync.Mutex
 	leading int
+	seen    map[core.Token]bool
 	highest core.Token
 }
 
 func (c *court) enter(token core.Token) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leading++; c.leading > 1 || token <= c.highest {
-		return fmt.Errorf("%d lead, token %d after %d", c.leading, token, c.highest)
+	// Of several seats two may be won in one order and told in the other.
+	if c.leading++; c.leading > c.seats || c.seen[token] || c.seats == 1 && token <= c.highest {
+		return fmt.Errorf("%d lead on %d seats, token %d after %d", c.leading, c.seats, token, c.highest)
 	}
-	c.highest = token
+	c.seen[token], c.highest = true, max(c.highest, token)
 	return nil
 }
 
@@ -36,26 +41,37 @@ func (c *court) leave() {
 	c.leading--
 }
 
-// TestManyCandidates campaigns, gives up, proclaims, transfers and resigns on one
-// name from many goroutines, while observers look on.
+// TestManyCandidates campaigns, gives up, proclaims, transfers, forces and resigns on
+// one name from many goroutines, while observers look on.
 func TestManyCandidates(t *testing.T) {
+	for _, seats := range []int{1, 3} {
+		t.Run(fmt.Sprint("seats=", seats), func(t *testing.T) { manyCandidates(t, seats) })
+	}
+}
+
+func manyCandidates(t *testing.T, seats int) {
 	const sessions, goroutines, rounds = 3, 4, 15
 	name := etcd.Prefix(t)
 	watched, cancel := context.WithCancel(within(t))
 	var candidates, observers sync.WaitGroup
-	var c court
+	c := court{seats: seats, seen: make(map[core.Token]bool)}
 	for i := range sessions {
 		s := session(t, core.WithOwner(fmt.Sprint("session-", i)))
 		observers.Go(func() {
 			var last core.Token
-			for l, err := range election.New(s, name).Observe(watched) {
+			for s, err := range election.New(s, name, election.WithSeats(seats)).ObserveSeats(watched) {
 				if err != nil {
 					return
 				}
-				if !l.Vacant() && l.Token < last || l.Gap {
-					t.Errorf("observed %+v after %d", l, last)
+				if len(s.Leaders) > seats || s.Gap {
+					t.Errorf("observed %+v", s)
 				}
-				last = max(last, l.Token)
+				for _, l := range s.Leaders {
+					if seats == 1 && l.Token < last {
+						t.Errorf("observed %+v after %d", l, last)
+					}
+					last = max(last, l.Token)
+				}
 			}
 		})
 		for g := range goroutines {
@@ -73,9 +89,12 @@ func TestManyCandidates(t *testing.T) {
 	candidates.Wait()
 	cancel()
 	observers.Wait()
-	for deadline := time.Now().Add(patience); len(standing(t, name)) > 0; {
+	left := func() []string { // a notice goes with its leader's session
+		return slices.DeleteFunc(standing(t, name), func(key string) bool { return strings.Contains(key, "/notice/") })
+	}
+	for deadline := time.Now().Add(patience); len(left()) > 0; {
 		if time.Now().After(deadline) {
-			t.Fatalf("left over: %q", standing(t, name))
+			t.Fatalf("left over: %q", left())
 		}
 	}
 }
@@ -88,7 +107,9 @@ func stand(t *testing.T, s *core.Session, name string, rnd *rand.Rand, c *court)
 		defer cancel()
 		ctx = short
 	}
-	e := election.New(s, name, election.WithPriority(rnd.IntN(3)-1))
+	zones := []string{"a", "b", "c"}
+	e := election.New(s, name, election.WithSeats(c.seats), election.WithPriority(rnd.IntN(3)-1),
+		election.WithZone(zones[rnd.IntN(3)]), election.WithPreferredZones(zones[:2]...))
 	term, err := e.Campaign(ctx, "candidate")
 	if err != nil {
 		if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, core.ErrUnknownOutcome)) {
@@ -110,7 +131,7 @@ func stand(t *testing.T, s *core.Session, name string, rnd *rand.Rand, c *court)
 		moved = make(chan struct{})
 		go func() {
 			defer close(moved)
-			err := e.Transfer(within(t), fmt.Sprint("session-", rnd.IntN(3)))
+			err := unseat(t, e, rnd)
 			switch {
 			case err == nil, errors.Is(err, election.ErrNoContender), errors.Is(err, election.ErrNoLeader), errors.Is(err, election.ErrNotTransferred):
 			default:
@@ -121,5 +142,22 @@ func stand(t *testing.T, s *core.Session, name string, rnd *rand.Rand, c *court)
 	c.leave()
 	err = term.Resign()
 	<-moved
+	if errors.Is(err, core.ErrRevoked) { // by somebody else's hand
+		return nil
+	}
 	return err
+}
+
+// unseat makes a leader step down, in one way or another.
+func unseat(t *testing.T, e *election.Election, rnd *rand.Rand) error {
+	someone := func() string { return fmt.Sprint("session-", rnd.IntN(3)) }
+	switch rnd.IntN(3) {
+	case 0:
+		return e.Transfer(within(t), someone())
+	case 1:
+		return e.TransferFrom(within(t), someone(), someone())
+	default:
+		_, err := e.ForceResign(within(t), "test", someone())
+		return err
+	}
 }
