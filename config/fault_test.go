@@ -2,7 +2,9 @@ package config_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -98,4 +100,69 @@ func TestStoreWatch(t *testing.T) {
 		step++
 	}
 	t.Fatal("the watch ended")
+}
+
+// Publishers whose connection is cut again and again: what was answered is in the
+// history at that revision, nothing is there twice, and no number is missing.
+func TestPublishersSurviveCuts(t *testing.T) {
+	const publishers, each = 3, 10
+	k, link := key(t), etcd.Link(t)
+	publish(t, k, "first")
+	var mu sync.Mutex
+	answered := map[string]int64{}
+	var all sync.WaitGroup
+	for p := range publishers {
+		s := config.NewStore(coretest.Dial(t, link.Endpoint()))
+		all.Go(func() {
+			for i := range each {
+				value := fmt.Sprint(p, "-", i)
+				rev, err := s.Publish(within(t), []config.Change{{Key: k, Value: []byte(value)}})
+				if err != nil {
+					continue // nothing was written, or nobody knows
+				}
+				mu.Lock()
+				answered[value] = rev
+				mu.Unlock()
+			}
+		})
+	}
+	stop, cuts := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(cuts)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for cut := false; ; cut = !cut {
+			select {
+			case <-tick.C:
+				if cut {
+					link.Cut()
+				} else {
+					link.Heal()
+				}
+			case <-stop:
+				link.Heal()
+				return
+			}
+		}
+	}()
+	all.Wait()
+	close(stop)
+	<-cuts
+	seen := map[string]int64{}
+	h := history(t, k)
+	for i, v := range h {
+		if seen[string(v.Value)] != 0 || v.Number != int64(len(h)-i) {
+			t.Errorf("%q is number %d at place %d, and was seen at %d", v.Value, v.Number, i, seen[string(v.Value)])
+		}
+		seen[string(v.Value)] = v.Revision
+	}
+	for value, rev := range answered {
+		if seen[value] != rev {
+			t.Errorf("%q was answered with %d, and is in the history at %d", value, rev, seen[value])
+		}
+	}
+	if len(answered) == 0 {
+		t.Error("nothing was published")
+	}
+	t.Logf("%d of %d answered, %d in the history", len(answered), publishers*each, len(h)-1)
 }
