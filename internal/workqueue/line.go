@@ -21,7 +21,10 @@ const maxEvents = 512
 // watches the queue, the others watch the one in front of them.
 type line struct {
 	p     *puller
-	place string // key of the place; "" for none
+	key   string // of every place that it had
+	place string // the same, while it has one; else ""
+	since int64  // create revision of the place
+	rank  int    // how many are in front
 	ahead string // whom this session watches; "" if it is the first
 	wake  chan struct{}
 	front *watch.Watch // of ahead
@@ -47,7 +50,7 @@ func (l *line) wait(ctx context.Context) error {
 	if err != nil || again {
 		return err
 	}
-	return l.idle(ctx, time.Second+rand.N(time.Second))
+	return l.idle(ctx, time.Duration(1+l.rank/8)*time.Second+rand.N(time.Second))
 }
 
 // opened tells that the queue's events come in without a gap.
@@ -77,12 +80,20 @@ func (l *line) idle(ctx context.Context, d time.Duration) error {
 // enter takes a place at the end of the line.
 func (l *line) enter(ctx context.Context) error {
 	e := l.p.d.e
-	key := l.p.d.root.idles() + e.NewID()
-	_, err := e.Do(ctx, commit.Txn{Scope: []string{key}, Then: []clientv3.Op{clientv3.OpPut(key, "", clientv3.WithLease(e.Lease()))}, Likely: true})
-	if err != nil {
-		return err // one that was put all the same goes with the session, or is noticed as somebody in front
+	if l.key == "" {
+		// The same one each time: every other key would stay in etcd's index until a
+		// compaction, in the way of whoever reads the line.
+		l.key = l.p.d.root.idles() + e.NewID()
 	}
-	l.place = key
+	r, err := e.Do(ctx, commit.Txn{Scope: []string{l.key}, Likely: true, If: []clientv3.Cmp{absent(l.key)},
+		Then: []clientv3.Op{clientv3.OpPut(l.key, "", clientv3.WithLease(e.Lease()))}, Else: []clientv3.Op{clientv3.OpGet(l.key)}})
+	if err != nil {
+		return err
+	}
+	l.place, l.since = l.key, r.Revision
+	if !r.Succeeded { // a put whose reply was lost
+		l.since = first(r, 0).CreateRevision
+	}
 	_, err = l.stand(ctx)
 	return err
 }
@@ -99,10 +110,11 @@ func (l *line) stand(ctx context.Context) (again bool, err error) {
 	slices.SortFunc(kvs, func(a, b *mvccpb.KeyValue) int { return int(a.CreateRevision - b.CreateRevision) })
 	at := slices.IndexFunc(kvs, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == l.place })
 	switch {
-	case at < 0:
+	case at < 0 || kvs[at].CreateRevision != l.since:
 		l.place = ""
 		return true, nil
 	case at > 0:
+		l.rank = at
 		return l.follow(ctx, string(kvs[at-1].Key))
 	}
 	l.unfollow()
@@ -245,9 +257,9 @@ func (l *line) leave() {
 	if l.place == "" {
 		return
 	}
-	key := l.place
+	key, since := l.place, l.since
 	l.leftLine()
 	l.p.d.e.Submit([]string{key}, func() commit.Txn {
-		return commit.Txn{Scope: []string{key}, Then: []clientv3.Op{clientv3.OpDelete(key)}, Likely: true}
+		return commit.Txn{Scope: []string{key}, If: []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", since)}, Then: []clientv3.Op{clientv3.OpDelete(key)}, Likely: true}
 	}, func(commit.Result, error) {})
 }
