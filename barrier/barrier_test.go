@@ -2,7 +2,6 @@ package barrier_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -135,21 +134,4 @@ func TestOpen(t *testing.T) {
 	c.get(t)
 	isAll(t, over(t, h), barrier.ErrLost, core.ErrKeyDeleted)
 	isAll(t, h.Release(), barrier.ErrLost, core.ErrKeyDeleted)
-}
-
-// TestAThousandWaitersShareAWatch checks what a wait costs: the watch and the reads
-// of a session do not depend on how many wait in it.
-func TestAThousandWaitersShareAWatch(t *testing.T) {
-	name := etcd.Prefix(t)
-	s, f := faulty(t)
-	h := held(t, barrier.New(session(t), name))
-	reads := f.Hold(func(string, any) bool { return false })
-	defer reads.Release()
-	b := barrier.New(s, name)
-	var wg sync.WaitGroup
-	for range 1000 {
-		wg.Go(func() { noErrorNow(t, b.Wait(within(t))) })
-	}
-	noError(t, h.Release())
-	wg.Wait()
 }

@@ -345,6 +345,34 @@ func TestEntryAndHoldDeletedByHand(t *testing.T) {
 	}
 }
 
+// TestOthersAreNotLost deletes one of two holds of a session by hand, when both have
+// stood for long enough to be watched: the other one stands.
+func TestOthersAreNotLost(t *testing.T) {
+	name := etcd.Prefix(t)
+	s := session(t)
+	b := barrier.New(s, name)
+	kept, first := held(t, b), held(t, b)
+	e := must[*barrier.Entry](t)(barrier.NewDouble(s, name, 1).Enter(within(t)))
+	for _, lost := range []*barrier.Hold{first, held(t, b)} {
+		for _, kv := range etcd.Dump(t, prefixOf(name)+"hold/") {
+			if kv.ModRevision != int64(lost.Token())>>16 {
+				continue
+			}
+			if _, err := etcd.Client(t).Delete(within(t), string(kv.Key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		isAll(t, over(t, lost), barrier.ErrLost, core.ErrKeyDeleted)
+		for _, o := range []core.Ownership{kept, e} {
+			if o.Context().Err() != nil {
+				t.Errorf("lost: %v", context.Cause(o.Context()))
+			}
+		}
+	}
+	noError(t, kept.Release())
+	noError(t, e.Leave(within(t)))
+}
+
 // TestStateDeletedByHand deletes what a generation stands on, with a member in it.
 func TestStateDeletedByHand(t *testing.T) {
 	name := etcd.Prefix(t)

@@ -218,17 +218,25 @@ func tickets(tb testing.TB, name string, n int) {
 	})
 }
 
-// onlyStates fails the test if more than state keys is left, or comes to be left.
+// onlyStates fails the test if more than state keys is left, or comes to be left,
+// and the marks that somebody went.
 func onlyStates(tb testing.TB, name string) {
 	tb.Helper()
-	eventually(tb, "nothing left", func() bool {
+	var left []string
+	for deadline := time.Now().Add(patience); ; {
+		left = nil
 		for _, key := range keysOf(tb, name, "") {
-			if !strings.HasSuffix(key, "/at") {
-				return false
+			if !strings.HasSuffix(key, "/at") && !strings.HasSuffix(key, "/left") {
+				left = append(left, key)
 			}
 		}
-		return true
-	})
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("left over: %q", left)
+		}
+	}
 }
 
 func contains(err error, text string) bool { return strings.Contains(err.Error(), text) }

@@ -45,6 +45,6 @@ func WithOnePerSession() Option { return func(o *options) { o.one = true } }
 
 // WithOperation names the arrival at a [Cyclic] barrier, at most 255 bytes, so that
 // a call that is repeated, also by another process of the session, is the same
-// arrival and returns the same generation. It needs [WithOnePerSession]; the last 4
+// arrival and returns the same generation. It needs [WithOnePerSession]; the last 16
 // generations are remembered.
 func WithOperation(id string) Option { return func(o *options) { o.operation = id } }

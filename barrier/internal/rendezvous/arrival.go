@@ -134,7 +134,7 @@ func (a *arrival) judge(s state) (verdict, ended) {
 	case s.Gen == a.gen:
 		return waits, ended{}
 	}
-	if e, ok := s.past(a.gen); ok {
+	if e, ok := a.p.recall(s, a.gen); ok {
 		return on(e)
 	}
 	return unclear, ended{}
@@ -216,7 +216,9 @@ func (a *arrival) joinNext(ctx context.Context) error {
 	for a.gen == 0 {
 		var s state
 		err := a.h.patiently(ctx, func(ctx context.Context) (err error) {
-			s, err = a.p.board.get(ctx)
+			if s, err = a.p.board.get(ctx); err == nil && s.rev != 0 && s.Gen < 1 {
+				s, err = a.p.board.fresh(ctx) // it may be known better than that
+			}
 			return err
 		})
 		if err != nil {
@@ -226,7 +228,7 @@ func (a *arrival) joinNext(ctx context.Context) error {
 		case s.rev != 0 && s.Gen < 1:
 			err = fmt.Errorf("%s: %w", a.p.at(), errUnreadable)
 		case s.rev == 0 || s.Phase == gathering && (s.Parties != a.req.Parties || s.Breaks != a.breaks()):
-			err = a.begin(ctx, s)
+			err = a.begins(ctx, s)
 		case s.Phase == within:
 			err = a.endOver(ctx, s)
 		default:

@@ -22,6 +22,10 @@ type board[V any] struct {
 	// another read is due.
 	told func(*clientv3.Event) V
 
+	// seen is told of every value, in order and with the lock held: who waits may see
+	// the last one only. May be nil.
+	seen func(V)
+
 	turn chan struct{} // holds one token: who has it opens the watch and reads
 
 	mu      sync.Mutex
@@ -118,6 +122,9 @@ func (b *board[V]) learn(v V, rev int64) {
 // set is called with the lock held.
 func (b *board[V]) set(v V, rev int64) {
 	b.value, b.rev, b.known = v, rev, true
+	if b.seen != nil {
+		b.seen(v)
+	}
 	b.announce()
 }
 

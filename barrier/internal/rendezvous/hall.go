@@ -76,6 +76,10 @@ type place struct {
 	board *board[state]    // of a kind with generations
 	holds *board[holdings] // of a barrier
 
+	starting chan struct{} // holds one token: who has it begins a generation
+
+	memory memory
+
 	mu      sync.Mutex
 	keepers map[string]*keeper
 	shared  map[string]int // how many here wait in one place of the session, by id
@@ -106,7 +110,8 @@ func (h *Hall) newPlace(key placeKey) *place {
 	if key.kind != "" {
 		prefix += string(key.kind) + "/"
 	}
-	p := &place{h: h, key: key, keys: keys{prefix}, keepers: make(map[string]*keeper), shared: make(map[string]int)}
+	p := &place{h: h, key: key, keys: keys{prefix}, starting: make(chan struct{}, 1),
+		keepers: make(map[string]*keeper), shared: make(map[string]int)}
 	if key.kind == "" {
 		p.holds = newBoard[holdings](h, prefix+holdPart)
 		p.holds.prefix, p.holds.read = true, p.readHoldings
@@ -114,6 +119,7 @@ func (h *Hall) newPlace(key placeKey) *place {
 	}
 	p.board = newBoard[state](h, p.at())
 	p.board.read = p.readState
+	p.board.seen = p.remember
 	p.board.told = func(ev *clientv3.Event) state {
 		if ev.Type == clientv3.EventTypeDelete {
 			return state{}
@@ -121,6 +127,21 @@ func (h *Hall) newPlace(key placeKey) *place {
 		return stateOf(ev.Kv)
 	}
 	return p
+}
+
+// alone runs f, which begins a generation because the state is s, unless the state
+// is known to be another one by now: of many who come at one time one begins.
+func (p *place) alone(ctx context.Context, s state, f func() error) error {
+	select {
+	case p.starting <- struct{}{}:
+		defer func() { <-p.starting }()
+	case <-ctx.Done():
+		return waitError(ctx)
+	}
+	if now, known, _ := p.board.now(); known && now.rev != s.rev {
+		return nil
+	}
+	return f()
 }
 
 func (p *place) readState(ctx context.Context) (state, int64, error) {

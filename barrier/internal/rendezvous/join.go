@@ -18,8 +18,22 @@ func kvs(r commit.Result, i int) []*mvccpb.KeyValue {
 	return r.Responses[i].GetResponseRange().GetKvs()
 }
 
-// begin puts the state for these parties, if nobody is here.
-func (a *arrival) begin(ctx context.Context, s state) error {
+// begins puts the state for these parties if nobody is here, and else joins those
+// who are, if they may.
+func (a *arrival) begins(ctx context.Context, s state) error {
+	join := false
+	err := a.p.alone(ctx, s, func() (err error) {
+		join, err = a.begin(ctx, s)
+		return err
+	})
+	if err == nil && join { // who began it decided what a loss does
+		return a.join(ctx, s)
+	}
+	return err
+}
+
+// begin reports whether the state stays as it is, and fits.
+func (a *arrival) begin(ctx context.Context, s state) (join bool, err error) {
 	n := state{V: stateVersion, Gen: max(s.Gen, 1), Phase: gathering, Parties: a.req.Parties, Breaks: a.breaks(), Past: s.Past}
 	all := below(a.p.prefix + inPart)
 	idle := absentIn(all)
@@ -31,26 +45,26 @@ func (a *arrival) begin(ctx context.Context, s state) error {
 			Else:  []clientv3.Op{clientv3.OpGet(a.p.at()), get(all, clientv3.WithKeysOnly())},
 		}, nil)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if r.Succeeded {
 			n.rev = r.Revision
 			a.p.board.learn(n, r.Revision)
-			return nil
+			return false, nil
 		}
 		now := a.tell(kvs(r, 0), r.Revision)
 		switch {
 		case now.rev != s.rev:
-			return nil // look at that one
+			return false, nil // look at that one
 		case s.rev == 0: // somebody deleted it while members stood
 			for _, kv := range kvs(r, 1) {
 				n.Gen = max(n.Gen, a.p.generationOf(string(kv.Key))+1)
 			}
 			idle = noneSince(all, r.Revision)
 		case s.Parties != a.req.Parties:
-			return a.mismatch(s)
-		default: // who began it decided what a loss does
-			return a.join(ctx, s)
+			return false, a.mismatch(s)
+		default:
+			return true, nil
 		}
 	}
 }

@@ -138,7 +138,7 @@ func (k *keeper) watch(ctx context.Context) error {
 	}
 	k.timer, k.w = nil, w
 	k.mu.Unlock()
-	s := below(k.prefix + leasePart(e))
+	s := below(k.prefix)
 	resp, err := e.Client().Get(ctx, s.from, clientv3.WithRange(s.end), clientv3.WithKeysOnly())
 	if err != nil {
 		return err

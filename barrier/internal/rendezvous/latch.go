@@ -87,29 +87,49 @@ func (c *counter) fresh(ctx context.Context) (s state, err error) {
 // or if nothing was counted of another count.
 func (c *counter) started(ctx context.Context, s state) (state, error) {
 	for s.rev == 0 || s.Phase == counting && s.Parties != c.r.Count {
-		n := state{V: stateVersion, Gen: max(s.Gen, 1), Phase: counting, Parties: c.r.Count}
-		r, err := c.h.settle(ctx, commit.Txn{
-			Scope: []string{c.p.prefix},
-			If:    []clientv3.Cmp{unmodified(c.p.at(), s.rev), absentIn(below(c.p.counted(n.Gen)))},
-			Then:  []clientv3.Op{clientv3.OpPut(c.p.at(), n.encode())},
-			Else:  []clientv3.Op{clientv3.OpGet(c.p.at())},
-		}, nil)
-		if err != nil {
+		if err := c.p.alone(ctx, s, func() error { return c.begin(ctx, s) }); err != nil {
 			return s, err
 		}
-		now := n
-		if now.rev = r.Revision; r.Succeeded {
-			c.p.board.learn(now, r.Revision)
-		} else if now = c.p.tell(kvs(r, 0), r.Revision); now.rev == s.rev {
-			return s, c.busy(ctx, s)
+		now, err := c.get(ctx)
+		if err != nil {
+			return s, err
 		}
 		s = now
 	}
 	return s, nil
 }
 
-// busy is why a latch cannot begin: operations of another count stand, or, if
-// somebody deleted the state by hand, of one that is gone: they go too then.
+// get returns the state as it is known.
+func (c *counter) get(ctx context.Context) (s state, err error) {
+	err = c.h.patiently(ctx, func(ctx context.Context) (err error) {
+		s, err = c.p.board.get(ctx)
+		return err
+	})
+	return s, err
+}
+
+func (c *counter) begin(ctx context.Context, s state) error {
+	n := state{V: stateVersion, Gen: max(s.Gen, 1), Phase: counting, Parties: c.r.Count}
+	r, err := c.h.settle(ctx, commit.Txn{
+		Scope: []string{c.p.prefix},
+		If:    []clientv3.Cmp{unmodified(c.p.at(), s.rev), absentIn(below(c.p.counted(n.Gen)))},
+		Then:  []clientv3.Op{clientv3.OpPut(c.p.at(), n.encode())},
+		Else:  []clientv3.Op{clientv3.OpGet(c.p.at())},
+	}, nil)
+	switch {
+	case err != nil:
+		return err
+	case r.Succeeded:
+		n.rev = r.Revision
+		c.p.board.learn(n, r.Revision)
+	case c.p.tell(kvs(r, 0), r.Revision).rev == s.rev:
+		return c.busy(ctx, s)
+	}
+	return nil
+}
+
+// busy is why a latch cannot begin: operations of another count stand. If somebody
+// deleted the state by hand, they are of one that is gone, and go too.
 func (c *counter) busy(ctx context.Context, s state) error {
 	if s.rev != 0 {
 		return fmt.Errorf("%w: %d here, and %d by those who count", ErrMismatch, c.r.Count, s.Parties)
@@ -119,10 +139,7 @@ func (c *counter) busy(ctx context.Context, s state) error {
 		If:    []clientv3.Cmp{absent(c.p.at())},
 		Then:  []clientv3.Op{deleteAll(below(c.p.prefix + donePart))},
 	}, nil)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("latch: its state was deleted: %w", core.ErrKeyDeleted)
+	return err
 }
 
 // CountDown counts an operation, once. It returns what is left.
@@ -138,11 +155,7 @@ func (h *Hall) CountDown(ctx context.Context, r *LatchRequest, op string) (left 
 }
 
 func (c *counter) count(ctx context.Context, op string) (int, error) {
-	var s state
-	err := c.h.patiently(ctx, func(ctx context.Context) (err error) {
-		s, err = c.p.board.get(ctx)
-		return err
-	})
+	s, err := c.get(ctx)
 	sent := int64(0) // the generation that a request of unknown outcome was sent to
 	for err == nil {
 		if s, err = c.started(ctx, s); err != nil {

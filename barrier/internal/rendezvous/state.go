@@ -20,11 +20,11 @@ const (
 // stateVersion is the version of the state key's value.
 const stateVersion = 1
 
-// remembered is how many generations a state key knows the end of, and manyParties
-// how large they may be for that; of larger ones it knows the last.
+// A state key knows the end of the last generations: at most of this many, and,
+// beyond the last one, as long as their lists are no larger than that.
 const (
-	remembered  = 4
-	manyParties = 256
+	remembered = 16
+	manyMarks  = 4 << 10 // bytes
 )
 
 // state is the value of a state key, with its revision.
@@ -64,13 +64,14 @@ func (s state) encode() string { return mustJSON(s) }
 // next is the state after the present generation ended.
 func (s state) next(end ended) state {
 	end.Gen = s.Gen
-	keep := remembered
-	if s.Parties > manyParties {
-		keep = 1
+	n := state{V: stateVersion, Gen: s.Gen + 1, Phase: gathering, Parties: s.Parties, Breaks: s.Breaks, Past: []ended{end}}
+	size := len(end.Members)
+	for _, e := range s.Past {
+		if size += len(e.Members); len(n.Past) == remembered || size > manyMarks {
+			break
+		}
+		n.Past = append(n.Past, e)
 	}
-	past := append([]ended{end}, s.Past...)
-	n := state{V: stateVersion, Gen: s.Gen + 1, Phase: gathering, Parties: s.Parties, Breaks: s.Breaks}
-	n.Past = past[:min(keep, len(past))]
 	return n
 }
 
