@@ -102,11 +102,7 @@ func (c *candidacy) win(ctx context.Context) (core.Token, error) {
 		case errors.Is(err, election.ErrLost): // another term may be won
 			continue
 		}
-		// Nothing here has to look after a term: its caller renews the session, and
-		// follows Watch.
-		if place, err := t.Detach(); err == nil {
-			c.i.places.Keep(at, place)
-		}
+		c.i.places.Put(at, term{t})
 		return t.Token(), status(err)
 	}
 }

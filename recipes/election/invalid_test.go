@@ -41,8 +41,8 @@ func TestBadInput(t *testing.T) {
 		{"many zones", "invalid_preferred_zones", func(r *electionv1.CampaignRequest) { r.PreferredZones = make([]string, 16) }},
 	}
 	for _, bad := range cases {
-		for what, wait := range map[string]*durationpb.Duration{" at once": durationpb.New(0), "": nil} {
-			t.Run(bad.what+what, func(t *testing.T) {
+		for what, wait := range map[string]*durationpb.Duration{"at once": durationpb.New(0), "at last": nil} {
+			t.Run(bad.what+" "+what, func(t *testing.T) {
 				req := &electionv1.CampaignRequest{SessionId: c.id, Name: "bad-input", Wait: wait}
 				bad.change(req)
 				_, err := h.Campaign(c.ctx, req)

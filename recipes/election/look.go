@@ -106,11 +106,11 @@ func (i *instance) Watch(req *electionv1.WatchRequest, stream electionv1.Electio
 
 // look reads who leads in an election, what leaders are told and, with line, who
 // stands. It is one moment, whose revision it returns. A name that nobody uses is
-// an idle one.
-func (i *instance) look(ctx context.Context, space state.Space, name string, line bool) (*state.Name, int64, error) {
+// an idle one. Options are of the read of leaders.
+func (i *instance) look(ctx context.Context, space state.Space, name string, line bool, opts ...clientv3.OpOption) (*state.Name, int64, error) {
 	var ops []clientv3.Op
 	for _, r := range space.Owners(name) {
-		ops = append(ops, clientv3.OpGet(r.From, clientv3.WithRange(r.End)))
+		ops = append(ops, clientv3.OpGet(r.From, append(opts, clientv3.WithRange(r.End))...))
 	}
 	resp, err := service.Bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return i.Env.Client.Txn(ctx).Then(ops...).Commit()

@@ -100,7 +100,7 @@ func TestHistoryTellsWhyTermsEnded(t *testing.T) {
 			return nil
 		}
 	}
-	unhealthy := leads(t, program, name, election.WithHealth(check, 10*time.Millisecond), election.WithZone("z"), election.WithPurpose("p"))
+	unhealthy := leads(t, program, name, election.WithHealth(check, time.Second), election.WithZone("z"), election.WithPurpose("p"))
 	next := h.campaigning(caller.ctx, caller, name, "")
 	h.inLine(t, ns, name, 1)
 	close(sick)

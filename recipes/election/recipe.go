@@ -63,6 +63,11 @@ func pastOf(m proto.Message) (service.History, error) {
 	return service.HistoryOf(c)
 }
 
+// maxTerms is how many terms the library looks after, of all that were won here: a
+// leader stays for long, and who follows its line resigns with one request. The
+// others are plain values.
+const maxTerms = 1000
+
 // An instance is an ElectionService that runs.
 type instance struct {
 	electionv1.UnimplementedElectionServiceServer
@@ -72,5 +77,6 @@ type instance struct {
 }
 
 func newInstance(env recipe.Env, past service.History) *instance {
-	return &instance{places: service.NewPlaces[election.Place](), Service: service.New(env, past)}
+	places := service.NewPlaces[election.Place](service.Freshness{Most: maxTerms})
+	return &instance{places: places, Service: service.New(env, past, places.Run)}
 }

@@ -10,15 +10,9 @@ import (
 	"github.com/conclavehq/conclave/core"
 )
 
-const (
-	// maxPlaces bounds what is remembered of ownerships. What is forgotten costs
-	// its release a read.
-	maxPlaces = 100_000
-	// fresh is how long an ownership is kept as the library made it, with what it
-	// knows of those who wait: most releases of a contended name come that soon.
-	// The library begins to watch its keys later than that.
-	fresh = 100 * time.Millisecond
-)
+// maxPlaces bounds what is remembered of ownerships. What is forgotten costs its
+// release a read.
+const maxPlaces = 100_000
 
 // A Place is an ownership as a plain value. The zero one has the token 0.
 type Place interface{ Token() core.Token }
@@ -36,33 +30,40 @@ type PlaceKey struct {
 	Name  string
 }
 
-// Places remembers what was acquired here, so that a release needs no read: at
-// first as the library made it, then as a plain value that nothing looks after.
+// A Freshness says which ownerships stay as the library made them, with what it
+// knows of those who wait. The others become plain values that nothing looks after.
+type Freshness struct {
+	For  time.Duration // 0: for ever
+	Most int           // 0: all
+}
+
+// Places remembers what was acquired here, so that a release needs no read.
 type Places[P Place] struct {
-	kick chan struct{} // one token: there is something fresh
+	keep Freshness
+	kick chan struct{} // one token: something may not be fresh any more, now or later
 
 	mu     sync.Mutex
 	all    map[PlaceKey]*slot[P]
-	recent []recent[P] // oldest first
+	fresh  int
+	oldest *slot[P] // of the fresh ones, which are a list
+	newest *slot[P]
 }
 
 // A slot is what is known of one session and name.
 type slot[P Place] struct {
+	at    PlaceKey
 	calls int      // that acquire it now
 	held  Owned[P] // of which a caller was told, while it is fresh
 	place P        // the same afterwards
+
+	since          time.Time
+	older, younger *slot[P]
+	listed         bool
 }
 
-// A recent is a slot that is to become a plain value.
-type recent[P Place] struct {
-	at    PlaceKey
-	held  Owned[P]
-	since time.Time
-}
-
-// NewPlaces returns places in which nothing is remembered. Who calls Put runs Run.
-func NewPlaces[P Place]() *Places[P] {
-	return &Places[P]{kick: make(chan struct{}, 1), all: make(map[PlaceKey]*slot[P])}
+// NewPlaces returns places in which nothing is remembered. Run has to run.
+func NewPlaces[P Place](keep Freshness) *Places[P] {
+	return &Places[P]{keep: keep, kick: make(chan struct{}, 1), all: make(map[PlaceKey]*slot[P])}
 }
 
 // token is that of the ownership in the slot, 0 if there is none.
@@ -86,7 +87,7 @@ func (p *Places[P]) Leave(at PlaceKey) {
 	defer p.mu.Unlock()
 	s := p.slot(at)
 	s.calls--
-	p.settle(at, s)
+	p.settle(s)
 }
 
 // Only tells whether the call that asks is the only one that acquires, and nobody
@@ -103,9 +104,15 @@ func (p *Places[P]) Put(at PlaceKey, held Owned[P]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.slot(at)
-	*s = slot[P]{calls: s.calls, held: held}
-	p.recent = append(p.recent, recent[P]{at, held, time.Now()})
-	if len(p.recent) == 1 {
+	p.empty(s)
+	s.held, s.since, s.older, s.listed = held, time.Now(), p.newest, true
+	if p.newest == nil {
+		p.oldest = s
+	} else {
+		p.newest.younger = s
+	}
+	p.newest = s
+	if p.fresh++; p.fresh == 1 || p.keep.Most > 0 && p.fresh > p.keep.Most {
 		select {
 		case p.kick <- struct{}{}:
 		default:
@@ -113,17 +120,19 @@ func (p *Places[P]) Put(at PlaceKey, held Owned[P]) {
 	}
 }
 
-// Keep remembers the place of an ownership, unless a later one is known.
-func (p *Places[P]) Keep(at PlaceKey, place P) {
+// Get returns an ownership, if it has this token: as the library made it, or the
+// place of it.
+func (p *Places[P]) Get(at PlaceKey, token core.Token) (held Owned[P], place P) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.slot(at); s.token() <= place.Token() {
-		*s = slot[P]{calls: s.calls, place: place}
+	s := p.all[at]
+	if s == nil || s.token() != token {
+		return nil, place
 	}
+	return s.held, s.place
 }
 
-// Take returns an ownership and forgets it, if it has this token: as the library
-// made it, or the place of it.
+// Take is Get, and forgets the ownership.
 func (p *Places[P]) Take(at PlaceKey, token core.Token) (held Owned[P], place P) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,80 +141,70 @@ func (p *Places[P]) Take(at PlaceKey, token core.Token) (held Owned[P], place P)
 		return nil, place
 	}
 	held, place = s.held, s.place
-	*s = slot[P]{calls: s.calls}
-	p.settle(at, s)
+	p.empty(s)
+	p.settle(s)
 	return held, place
 }
 
 // Run makes plain values of what is not fresh any more, until ctx ends, and then
 // of all that is left.
 func (p *Places[P]) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			p.detach(p.older(time.Now().Add(fresh)))
+			p.detach(p.stale(time.Now(), Freshness{For: 1}))
 			return
 		case <-p.kick:
+		case <-timer.C:
 		}
-		timer := time.NewTimer(fresh)
-		for more := true; more; {
-			select {
-			case <-timer.C:
-				p.detach(p.older(time.Now().Add(-fresh)))
-				more = p.some()
-				timer.Reset(fresh / 2)
-			case <-ctx.Done():
-				more = false
-			}
+		p.detach(p.stale(time.Now(), p.keep))
+		if p.keep.For > 0 && p.some() {
+			timer.Reset(p.keep.For / 2)
 		}
-		timer.Stop()
 	}
 }
 
 func (p *Places[P]) some() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.recent) > 0
+	return p.fresh > 0
 }
 
-// older takes out of the list what was put before a moment.
-func (p *Places[P]) older(than time.Time) []recent[P] {
+// A stale is an ownership that is to become a plain value.
+type stale[P Place] struct {
+	slot *slot[P]
+	held Owned[P]
+}
+
+// stale takes off the list what is not fresh at a moment.
+func (p *Places[P]) stale(now time.Time, keep Freshness) (all []stale[P]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := 0
-	for n < len(p.recent) && p.recent[n].since.Before(than) {
-		n++
+	for s := p.oldest; s != nil; s = p.oldest {
+		if tooOld := keep.For > 0 && now.Sub(s.since) >= keep.For; !tooOld && (keep.Most == 0 || p.fresh <= keep.Most) {
+			break
+		}
+		p.unlist(s)
+		all = append(all, stale[P]{s, s.held})
 	}
-	old := p.recent[:n:n]
-	if p.recent = p.recent[n:]; len(p.recent) == 0 {
-		p.recent = nil // not the array that only grows
-	}
-	return old
+	return all
 }
 
-func (p *Places[P]) detach(old []recent[P]) {
-	for _, r := range old {
-		if !p.has(r) {
-			continue
-		}
-		place, err := r.held.Detach()
+func (p *Places[P]) detach(all []stale[P]) {
+	for _, old := range all {
+		place, err := old.held.Detach()
 		p.mu.Lock()
-		if s := p.all[r.at]; s != nil && s.held == r.held {
+		if s := old.slot; s.held == old.held && !s.listed {
 			s.held = nil
 			if err == nil {
 				s.place = place
 			}
-			p.settle(r.at, s)
+			p.settle(s)
 		}
 		p.mu.Unlock()
 	}
-}
-
-func (p *Places[P]) has(r recent[P]) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.all[r.at]
-	return s != nil && s.held == r.held
 }
 
 // slot returns the slot of a session and name, made if need be. If there are too
@@ -222,13 +221,38 @@ func (p *Places[P]) slot(at PlaceKey) *slot[P] {
 			}
 		}
 	}
-	s := new(slot[P])
+	s := &slot[P]{at: at}
 	p.all[at] = s
 	return s
 }
 
-func (p *Places[P]) settle(at PlaceKey, s *slot[P]) {
+// empty forgets what is owned.
+func (p *Places[P]) empty(s *slot[P]) {
+	p.unlist(s)
+	var none P
+	s.held, s.place = nil, none
+}
+
+func (p *Places[P]) unlist(s *slot[P]) {
+	if !s.listed {
+		return
+	}
+	if p.fresh--; s.older == nil {
+		p.oldest = s.younger
+	} else {
+		s.older.younger = s.younger
+	}
+	if s.younger == nil {
+		p.newest = s.older
+	} else {
+		s.younger.older = s.older
+	}
+	s.older, s.younger, s.listed = nil, nil, false
+}
+
+// settle forgets a slot that says nothing.
+func (p *Places[P]) settle(s *slot[P]) {
 	if s.calls == 0 && s.token() == 0 {
-		delete(p.all, at)
+		delete(p.all, s.at)
 	}
 }
