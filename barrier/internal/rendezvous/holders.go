@@ -173,3 +173,9 @@ func roomOf(kind Kind, k keys, kvs []*mvccpb.KeyValue) (Room, bool) {
 	}
 	return r, true
 }
+
+// Inside tells whether the members of a double barrier are in.
+func (r *Room) Inside() bool { return r.Phase == within }
+
+// Opened tells whether a latch is at zero.
+func (r *Room) Opened() bool { return r.Phase == opened }
