@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	discoveryv1 "github.com/conclavehq/conclave/api/conclave/discovery/v1"
 	"github.com/conclavehq/conclave/core/coretest"
@@ -46,13 +47,18 @@ type host struct {
 
 func startHost(tb testing.TB, c *clientv3.Client) *host {
 	tb.Helper()
+	return startHostWith(tb, c, discoveryrecipe.Recipe{}, nil)
+}
+
+func startHostWith(tb testing.TB, c *clientv3.Client, r discoveryrecipe.Recipe, cfg proto.Message) *host {
+	tb.Helper()
 	space, err := scope.New(scope.FromClient(c), "discovery", nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	env := recipe.NewEnv("discovery", space.Client(), nil, nil)
+	env := recipe.NewEnv("discovery", space.Client(), cfg, nil)
 	h, server := &host{space: space}, grpc.NewServer()
-	if h.instance, err = (discoveryrecipe.Recipe{}).Open(within(tb), env, server); err != nil {
+	if h.instance, err = r.Open(within(tb), env, server); err != nil {
 		tb.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

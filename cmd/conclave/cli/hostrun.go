@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/core/host"
+	"github.com/conclavehq/conclave/recipes/barrier"
 	"github.com/conclavehq/conclave/recipes/config"
 	"github.com/conclavehq/conclave/recipes/discovery"
 	"github.com/conclavehq/conclave/recipes/election"
@@ -26,7 +27,8 @@ const hostStop = 2500 * time.Millisecond
 
 // standard are the recipes of every host that this program runs.
 func standard() fx.Option {
-	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(discovery.Recipe{}), host.WithRecipe(config.Recipe{}))
+	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(barrier.Recipe{}),
+		host.WithRecipe(discovery.Recipe{}), host.WithRecipe(config.Recipe{}))
 }
 
 // A hostRun is one run of a host in this process.

@@ -1223,6 +1223,63 @@ func (*MarkResponse) Descriptor() ([]byte, []int) {
 	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{15}
 }
 
+// Config is the recipe's configuration.
+type Config struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where DNS is answered, over UDP and TCP: host:port, such as 127.0.0.1:8600.
+	// Empty: nowhere.
+	DnsListen string `protobuf:"bytes,1,opt,name=dns_listen,json=dnsListen,proto3" json:"dns_listen,omitempty"`
+	// The domain under which services are found: web.service.conclave. Empty:
+	// "conclave".
+	DnsDomain     string `protobuf:"bytes,2,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Config) Reset() {
+	*x = Config{}
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Config) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Config) ProtoMessage() {}
+
+func (x *Config) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Config.ProtoReflect.Descriptor instead.
+func (*Config) Descriptor() ([]byte, []int) {
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Config) GetDnsListen() string {
+	if x != nil {
+		return x.DnsListen
+	}
+	return ""
+}
+
+func (x *Config) GetDnsDomain() string {
+	if x != nil {
+		return x.DnsDomain
+	}
+	return ""
+}
+
 var File_conclave_discovery_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
@@ -1321,7 +1378,12 @@ const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\"\x0e\n" +
-	"\fMarkResponse2\x8a\b\n" +
+	"\fMarkResponse\"F\n" +
+	"\x06Config\x12\x1d\n" +
+	"\n" +
+	"dns_listen\x18\x01 \x01(\tR\tdnsListen\x12\x1d\n" +
+	"\n" +
+	"dns_domain\x18\x02 \x01(\tR\tdnsDomain2\x8a\b\n" +
 	"\x10DiscoveryService\x12\xa3\x01\n" +
 	"\bRegister\x12&.conclave.discovery.v1.RegisterRequest\x1a'.conclave.discovery.v1.RegisterResponse\"F\x9a\xc5\x19?\n" +
 	"/Register an instance of a service, or update it\x10\x02\x1a\n" +
@@ -1354,7 +1416,7 @@ func file_conclave_discovery_v1_discovery_proto_rawDescGZIP() []byte {
 	return file_conclave_discovery_v1_discovery_proto_rawDescData
 }
 
-var file_conclave_discovery_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_conclave_discovery_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_conclave_discovery_v1_discovery_proto_goTypes = []any{
 	(*RegisterRequest)(nil),       // 0: conclave.discovery.v1.RegisterRequest
 	(*RegisterResponse)(nil),      // 1: conclave.discovery.v1.RegisterResponse
@@ -1372,18 +1434,19 @@ var file_conclave_discovery_v1_discovery_proto_goTypes = []any{
 	(*Service)(nil),               // 13: conclave.discovery.v1.Service
 	(*MarkRequest)(nil),           // 14: conclave.discovery.v1.MarkRequest
 	(*MarkResponse)(nil),          // 15: conclave.discovery.v1.MarkResponse
-	nil,                           // 16: conclave.discovery.v1.RegisterRequest.MetadataEntry
-	nil,                           // 17: conclave.discovery.v1.Instance.MetadataEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Config)(nil),                // 16: conclave.discovery.v1.Config
+	nil,                           // 17: conclave.discovery.v1.RegisterRequest.MetadataEntry
+	nil,                           // 18: conclave.discovery.v1.Instance.MetadataEntry
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_conclave_discovery_v1_discovery_proto_depIdxs = []int32{
-	16, // 0: conclave.discovery.v1.RegisterRequest.metadata:type_name -> conclave.discovery.v1.RegisterRequest.MetadataEntry
+	17, // 0: conclave.discovery.v1.RegisterRequest.metadata:type_name -> conclave.discovery.v1.RegisterRequest.MetadataEntry
 	10, // 1: conclave.discovery.v1.ResolveResponse.instances:type_name -> conclave.discovery.v1.Instance
 	10, // 2: conclave.discovery.v1.ResolveResponse.others:type_name -> conclave.discovery.v1.Instance
 	10, // 3: conclave.discovery.v1.WatchResponse.instances:type_name -> conclave.discovery.v1.Instance
 	10, // 4: conclave.discovery.v1.WatchResponse.others:type_name -> conclave.discovery.v1.Instance
-	17, // 5: conclave.discovery.v1.Instance.metadata:type_name -> conclave.discovery.v1.Instance.MetadataEntry
-	18, // 6: conclave.discovery.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	18, // 5: conclave.discovery.v1.Instance.metadata:type_name -> conclave.discovery.v1.Instance.MetadataEntry
+	19, // 6: conclave.discovery.v1.Instance.since:type_name -> google.protobuf.Timestamp
 	13, // 7: conclave.discovery.v1.ListResponse.services:type_name -> conclave.discovery.v1.Service
 	0,  // 8: conclave.discovery.v1.DiscoveryService.Register:input_type -> conclave.discovery.v1.RegisterRequest
 	2,  // 9: conclave.discovery.v1.DiscoveryService.SetState:input_type -> conclave.discovery.v1.SetStateRequest
@@ -1417,7 +1480,7 @@ func file_conclave_discovery_v1_discovery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_discovery_v1_discovery_proto_rawDesc), len(file_conclave_discovery_v1_discovery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
