@@ -154,7 +154,7 @@ func (p *Places[P]) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			p.detach(p.stale(time.Now(), Freshness{For: 1}))
+			p.detach(p.stale(time.Now().Add(1), Freshness{For: 1}))
 			return
 		case <-p.kick:
 		case <-timer.C:
