@@ -27,7 +27,7 @@ func TestListTellsWhoIsThere(t *testing.T) {
 	eventually(t, "the ticket", func() bool { return len(etcd.Dump(t, "/conclave/listed/barrier/d/double/in/")) == 1 })
 	var lines []string
 	p := listed(t, barrier.Query{Namespace: "listed"})
-	for _, st := range p.Statuses {
+	for _, st := range p.States {
 		line := fmt.Sprint(st.Name, " ", st.Kind, " ", st.Phase, " ", st.There, "/", st.Parties, " gen ", st.Generation)
 		for _, m := range st.Members {
 			line += fmt.Sprint(" ", m.Owner, m.Purpose, m.Token > 0)
@@ -37,14 +37,14 @@ func TestListTellsWhoIsThere(t *testing.T) {
 	want := `b/ü barrier held 1/0 gen 0 usloadingtrue
 d double gathering 1/2 gen 1 ustrue
 e double inside 1/1 gen 1 ustrue
-l latch counting 1/3 gen 1
+l latch gathering 1/3 gen 1
 o cyclic gathering 0/1 gen 2
 o latch open 1/1 gen 1`
 	if got := strings.Join(lines, "\n"); got != want {
 		t.Errorf("listed:\n%s\nwant:\n%s", got, want)
 	}
-	if p.Revision == 0 || p.More {
-		t.Errorf("revision %d, more %t", p.Revision, p.More)
+	if p.Revision == 0 || p.Next != "" {
+		t.Errorf("revision %d, next %q", p.Revision, p.Next)
 	}
 	cancel()
 	_, _ = d.result(t)
@@ -69,14 +69,14 @@ func TestListByPages(t *testing.T) {
 	for q := (barrier.Query{Namespace: "paged", Prefix: "jobs/", Limit: 2}); ; {
 		p := listed(t, q)
 		pages++
-		for _, st := range p.Statuses {
+		for _, st := range p.States {
 			if st.Kind == barrier.KindBarrier {
 				there = st.There
 				continue
 			}
 			names = append(names, st.Name)
 		}
-		if q.After = p.Last; !p.More {
+		if q.After = p.Next; q.After == "" {
 			break
 		}
 	}
@@ -87,11 +87,11 @@ func TestListByPages(t *testing.T) {
 
 func TestInvalidQueries(t *testing.T) {
 	for what, q := range map[string]barrier.Query{
-		"namespace": {Namespace: "a/b"}, "prefix": {Prefix: "a\x00"}, "after": {After: ".."},
+		"namespace": {Namespace: "a/b"}, "limit": {Limit: 1001}, "prefix": {Prefix: "a\x00"}, "after": {After: ".."},
 	} {
 		refused(t, what, func(ctx context.Context) error { return second(barrier.List(ctx, etcd.Client(t), q)) }, what)
 	}
 	refused(t, "negative", func(ctx context.Context) error {
 		return second(barrier.List(ctx, etcd.Client(t), barrier.Query{Limit: -1}))
-	}, "limit")
+	}, "limit", "1000")
 }

@@ -89,7 +89,7 @@ func there(t *testing.T, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(p.Statuses) == 1 && p.Statuses[0].There == n {
+		if len(p.States) == 1 && p.States[0].There == n {
 			return
 		}
 	}
