@@ -25,10 +25,13 @@ import (
 // hostStop is how long a host may take to stop, with a little room for fx.
 const hostStop = 2500 * time.Millisecond
 
-// standard are the recipes of every host that this program runs.
+// standard are the recipes of every host that this program runs, and what it serves
+// beside them.
 func standard() fx.Option {
+	directory := new(discovery.Directory)
 	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(barrier.Recipe{}),
-		host.WithRecipe(discovery.Recipe{}), host.WithRecipe(config.Recipe{}))
+		host.WithRecipe(discovery.Recipe{Directory: directory}), host.WithRecipe(config.Recipe{}),
+		host.WithHTTP("GET /sd/prometheus", directory))
 }
 
 // A hostRun is one run of a host in this process.
