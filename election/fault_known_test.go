@@ -12,13 +12,12 @@ import (
 	"github.com/conclavehq/conclave/election"
 )
 
-// The tests of this file are known defects of other elections. Those of etcd's own
-// that a test elsewhere has are TestP6CandidateWhoseSessionDied and
-// TestP12LostWatchIsNoNews.
+// The tests of this file are what users of other elections suffer from most. The
+// defects of etcd's own, TestP6 and TestP12, are beside what they are about.
 
 // A leader and all candidates behind it lose their sessions at once: each learns it,
 // nobody leads without a key, and a new candidate wins (etcd#19597).
-func TestKnownEverySessionDies(t *testing.T) {
+func TestPain2EverySessionDies(t *testing.T) {
 	name := etcd.Prefix(t)
 	var sessions []*core.Session
 	var calls []*call[*election.Term]
@@ -51,7 +50,7 @@ func TestKnownEverySessionDies(t *testing.T) {
 // Candidates that are cut off and come back never lead two at a time, and one whose
 // term passed on while it was away does not lead when it is back, unless it is
 // elected again (curator#1169, #1211).
-func TestKnownDoubleLeaderAfterReconnect(t *testing.T) {
+func TestPain15DoubleLeaderAfterReconnect(t *testing.T) {
 	const rounds = 4
 	name := etcd.Prefix(t)
 	away, link := linked(t, name)
@@ -88,7 +87,7 @@ func TestKnownDoubleLeaderAfterReconnect(t *testing.T) {
 // An observer is told first how it is, also that nobody leads, then of the end of
 // each leader, however it ends; and it outlives its connection (etcd#18163,
 // trillian#1387).
-func TestKnownObserverMissesNobody(t *testing.T) {
+func TestPain18ObserverMissesNobody(t *testing.T) {
 	name := etcd.Prefix(t)
 	e, link := linked(t, name)
 	vacant := observing(t, e)
@@ -126,7 +125,7 @@ func TestKnownObserverMissesNobody(t *testing.T) {
 // Run calls its function once for each term, never twice at a time, goes on after a
 // loss without a new process, and returns only after that function has (client-go#728,
 // #1187).
-func TestKnownRunOutlivesALoss(t *testing.T) {
+func TestPain19RunOutlivesALoss(t *testing.T) {
 	name := etcd.Prefix(t)
 	var inside, terms atomic.Int32
 	ctx, cancel := context.WithCancel(within(t))

@@ -14,15 +14,16 @@ import (
 // FuzzCampaign tries names, values and options: a campaign works, what it says is
 // read as it was said, and nothing is left; or it says core.ErrInvalid.
 func FuzzCampaign(f *testing.F) {
-	f.Add("orders", "10.0.0.1:80", "later", "nightly", 0, 1, int64(0))
-	f.Add("a/b/c/d/e/f/g/h/i", `{"x":"\u2028"}`, "", "", 128, 2, int64(-1))
-	f.Add("..", "\x00", "\xff", "\x00", -129, 0, int64(time.Hour))
-	f.Add("%2F/_host", strings.Repeat("<", 4096), strings.Repeat("x", 4097), "p", 5, 1001, int64(time.Second))
-	f.Add("größe", `,"since":"`, `"}`, "", -128, 1000, int64(time.Millisecond))
-	f.Fuzz(func(t *testing.T, name, value, later, purpose string, priority, seats int, grace int64) {
+	f.Add("orders", "10.0.0.1:80", "later", "nightly", "eu-1", 0, 0, 1, int64(0))
+	f.Add("a/b/c/d/e/f/g/h/i", `{"x":"\u2028"}`, "", "", `"`, 3, 128, 2, int64(-1))
+	f.Add("..", "\x00", "\xff", "\x00", "\n", 16, -129, 0, int64(time.Hour))
+	f.Add("%2F/_host", strings.Repeat("<", 4096), strings.Repeat("x", 4097), "p", "", 15, 5, 1001, int64(time.Second))
+	f.Add("größe", `,"since":"`, `"}`, "", `,"since":"`, 1, -128, 1000, int64(time.Millisecond))
+	f.Fuzz(func(t *testing.T, name, value, later, purpose, zone string, rank, priority, seats int, grace int64) {
 		s := session(t, core.WithNamespace("fuzz"))
 		e := election.New(s, name, election.WithPurpose(purpose), election.WithPriority(priority),
-			election.WithSeats(seats), election.WithGrace(time.Duration(grace)))
+			election.WithSeats(seats), election.WithGrace(time.Duration(grace)),
+			election.WithZone(zone), election.WithPreferredZones(make([]string, min(max(rank, 0), 20))...))
 		says := func(want string) {
 			t.Helper()
 			if l := must[election.Leader](t)(e.Leader(within(t))); l.Value != want {
@@ -52,7 +53,7 @@ func FuzzCampaign(f *testing.F) {
 }
 
 // foreignKeys are keys below an election's name, well formed and not.
-var foreignKeys = []string{"grant", "given/x", "given/", "guard", "line/7f/x", "line/zz/x", "notice/x", "hold/x", "limit", "void/x", "unknown"}
+var foreignKeys = []string{"grant", "given/x", "given/", "guard", "line/7f/x", "line/7f1/x", "line/7f0/x", "line/zz/x", "notice/x", "hold/x", "limit", "void/x", "unknown"}
 
 // FuzzForeignValue puts a value of another hand under a key of the election: calls
 // return in time, without a panic, and all goes on when it is gone.
