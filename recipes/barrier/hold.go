@@ -52,7 +52,7 @@ func (i *instance) Release(ctx context.Context, req *barrierv1.ReleaseRequest) (
 	if err == nil {
 		return &barrierv1.ReleaseResponse{}, nil
 	}
-	return nil, i.notOwner(ctx, err, "hold", req.GetName(), func(ctx context.Context) (core.Token, error) {
+	return nil, i.notOwner(ctx, err, words{"holds", "does not hold"}, req.GetName(), func(ctx context.Context) (core.Token, error) {
 		now, err := b.Resume(ctx, 0)
 		if err != nil {
 			return 0, err
@@ -111,9 +111,12 @@ func (i *instance) Open(ctx context.Context, req *barrierv1.OpenRequest) (*barri
 	return &barrierv1.OpenResponse{Opened: int32(n)}, nil
 }
 
+// words say what a session has of a name, and has not.
+type words struct{ does, doesNot string }
+
 // notOwner is the error of a verb on what the session has of a name: now tells the
 // token of what it has instead, if anything.
-func (i *instance) notOwner(ctx context.Context, err error, does, name string, now func(ctx context.Context) (core.Token, error)) error {
+func (i *instance) notOwner(ctx context.Context, err error, w words, name string, now func(ctx context.Context) (core.Token, error)) error {
 	if !errors.Is(err, barrier.ErrLost) {
 		return status(err)
 	}
@@ -121,7 +124,7 @@ func (i *instance) notOwner(ctx context.Context, err error, does, name string, n
 		return recipe.Status(err)
 	}
 	if token, err := service.Bounded(ctx, now); err == nil {
-		return recipe.Errorf(codes.FailedPrecondition, service.ReasonStaleToken, "the session %ss %q by another token: %d", does, name, token)
+		return recipe.Errorf(codes.FailedPrecondition, service.ReasonStaleToken, "the session %s %q by another token: %d", w.does, name, token)
 	}
-	return recipe.Errorf(codes.FailedPrecondition, recipe.ReasonNotOwner, "the session does not %s %q", does, name)
+	return recipe.Errorf(codes.FailedPrecondition, recipe.ReasonNotOwner, "the session %s %q", w.doesNot, name)
 }

@@ -75,7 +75,7 @@ func (i *instance) Leave(ctx context.Context, req *barrierv1.LeaveRequest) (*bar
 	case waited(err):
 		return nil, recipe.Errorf(codes.Aborted, reasonNotReady, "double barrier %q: left, but others had not within %v", req.GetName(), wait)
 	}
-	return nil, i.notOwner(ctx, err, "enter", req.GetName(), func(ctx context.Context) (core.Token, error) {
+	return nil, i.notOwner(ctx, err, words{"is inside", "is not inside"}, req.GetName(), func(ctx context.Context) (core.Token, error) {
 		now, err := d.Resume(ctx, 0)
 		if err != nil {
 			return 0, err
