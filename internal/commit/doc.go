@@ -1,13 +1,13 @@
 // Package commit sends the transactions of one session to etcd, and combines
 // those that arrive while one is under way.
 //
-// A lone transaction is sent at once. Transactions that arrive while as many
-// requests are under way as the depth allows wait for the next one and travel
-// in it together, each nested with its own compares: same guarantees, a
-// fraction of the raft entries. If all of them will likely take their first
-// branch they are tried as one plain transaction, which is cheaper still: all
-// compares together, then all operations. It does what each alone would do, or
-// nothing, and then they are nested after all.
+// A lone transaction is sent at once. Transactions that arrive while one is
+// under way wait for the next request, which goes when that one has an answer
+// or when enough have come, and travel in it together, each nested with its own
+// compares: same guarantees, a fraction of the raft entries. If all of them
+// will likely take their first branch they are tried as one plain transaction,
+// which is cheaper still: all compares together, then all operations. It does
+// what each alone would do, or nothing, and then they are nested after all.
 //
 // Three traps shape the package. etcd evaluates every nested compare against
 // the state before the whole transaction, so two transactions that touch one
