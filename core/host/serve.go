@@ -24,9 +24,6 @@ const (
 	maxHeader      = 64 << 10
 	streamsPerConn = 10_000 // calls that wait for a lock hold one each
 	pingLeast      = 5 * time.Second
-	// streamWorkers are goroutines that serve one call after the other: their
-	// stacks have grown to what a call needs. Calls beyond them get their own.
-	streamWorkers = 256
 	// A client of another machine that vanished without a word is found after these.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
@@ -55,7 +52,6 @@ func newServers(r *router.Router, h http.Handler, log *slog.Logger) *servers {
 			grpc.Creds(split.Credentials()),
 			grpc.MaxConcurrentStreams(streamsPerConn),
 			grpc.MaxHeaderListSize(maxHeader),
-			grpc.NumStreamWorkers(streamWorkers),
 			grpc.ConnectionTimeout(headerTimeout),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingLeast, PermitWithoutStream: true}),
