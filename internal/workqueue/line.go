@@ -14,24 +14,28 @@ import (
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
+// stay is how long a session that was first waits before it takes a place again.
+const stay = 5 * time.Millisecond
+
 // maxEvents is how many items the first in line remembers; beyond it it looks.
 const maxEvents = 512
 
 // line is a session's place among those that wait for items. Only the first one
 // watches the queue, the others watch the one in front of them.
 type line struct {
-	p     *puller
-	key   string // of every place that it had
-	place string // the same, while it has one; else ""
-	since int64  // create revision of the place
-	rank  int    // how many are in front
-	ahead string // whom this session watches; "" if it is the first
-	wake  chan struct{}
-	front *watch.Watch // of ahead
+	p      *puller
+	key    string // of every place that it had
+	place  string // the same, while it has one; else ""
+	since  int64  // create revision of the place
+	rank   int    // how many are in front
+	stayed bool   // it has waited for a moment without a place
+	ahead  string // whom this session watches; "" if it is the first
+	wake   chan struct{}
+	front  *watch.Watch // of ahead
 
 	mu    sync.Mutex
 	queue *watch.Watch // of what comes into the queue
-	first bool         // the events of queue are for this session
+	wants bool         // the events of queue are for this session
 	gap   bool         // the watch of the queue has ended, or missed something
 	hint  bool         // something else came in
 	items []candidate
@@ -40,6 +44,12 @@ type line struct {
 // wait waits, in line, until there may be something to deliver, somebody else
 // waits here, or time has passed.
 func (l *line) wait(ctx context.Context) error {
+	if l.place == "" && l.opened() && !l.stayed {
+		// It was the first just now, and others may not have come: a moment costs
+		// less than a place.
+		l.stayed = true
+		return l.idle(ctx, stay)
+	}
 	if l.place == "" {
 		return l.enter(ctx) // and then look again
 	}
@@ -57,7 +67,7 @@ func (l *line) wait(ctx context.Context) error {
 func (l *line) opened() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.first && l.queue != nil && !l.gap
+	return l.wants && l.queue != nil && !l.gap
 }
 
 // idle waits for an event, at most for d, or until a delay is over.
@@ -123,7 +133,7 @@ func (l *line) stand(ctx context.Context) (again bool, err error) {
 
 // follow watches the one in front.
 func (l *line) follow(ctx context.Context, ahead string) (again bool, err error) {
-	l.setFirst(false)
+	l.listen(false)
 	if l.ahead == ahead && l.front != nil {
 		return false, nil
 	}
@@ -148,7 +158,7 @@ func (l *line) unfollow() {
 
 // open watches what comes into the queue.
 func (l *line) open(ctx context.Context) error {
-	if l.setFirst(true) {
+	if l.listen(true) {
 		return nil
 	}
 	l.shut()
@@ -174,12 +184,12 @@ func (l *line) shut() {
 	}
 }
 
-// setFirst says whether the queue's events are wanted, and tells whether they
-// come in.
-func (l *line) setFirst(first bool) bool {
+// listen says whether the queue's events are wanted, and tells whether they come
+// in.
+func (l *line) listen(wants bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.first = first
+	l.wants = wants
 	return l.queue != nil && !l.gap
 }
 
@@ -188,7 +198,7 @@ func (l *line) event(ev *clientv3.Event) {
 	l.mu.Lock()
 	c, ok := l.p.d.root.candidateOf(ev.Kv)
 	switch {
-	case !l.first || len(l.items) == maxEvents:
+	case !l.wants || len(l.items) == maxEvents:
 		l.gap, l.items = true, nil
 	case ok:
 		l.items = append(l.items, c)
@@ -225,13 +235,14 @@ func (l *line) note() {
 	}
 }
 
-// events returns the items that the first in line was told of, in order.
-func (l *line) events() []candidate {
+// events returns the items that the queue's watch told of after a revision, in
+// order.
+func (l *line) events(after int64) []candidate {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	items := l.items
 	l.items = nil
-	if !l.first || l.gap {
+	if !l.wants || l.gap {
 		return nil
 	}
 	latest := make(map[string]int64, len(items))
@@ -239,7 +250,7 @@ func (l *line) events() []candidate {
 		latest[idOf(c.key)] = max(latest[idOf(c.key)], c.mod)
 	}
 	items = slices.DeleteFunc(items, func(c candidate) bool { // it has moved since
-		return latest[idOf(c.key)] != c.mod
+		return latest[idOf(c.key)] != c.mod || c.mod <= after
 	})
 	slices.SortFunc(items, byOrder)
 	return items
@@ -249,7 +260,6 @@ func (l *line) events() []candidate {
 func (l *line) leftLine() {
 	l.place = ""
 	l.unfollow()
-	l.setFirst(false)
 }
 
 // leave gives the place up.

@@ -47,6 +47,7 @@ func (p *puller) run(ctx context.Context) {
 		}
 	}()
 	wait := 50 * time.Millisecond
+	p.listen(true) // if the watch still stands
 	for {
 		if p.d.e.Session().Err() != nil || ctx.Err() != nil {
 			p.d.refuse(ended(p.d.e), false)
@@ -75,6 +76,7 @@ func (p *puller) run(ctx context.Context) {
 			p.nothing(ctx, waits)
 		}
 		wait = 50 * time.Millisecond
+		p.stayed = p.stayed && n == 0
 	}
 }
 
@@ -102,7 +104,7 @@ func (p *puller) once(ctx context.Context, want int) (int, error) {
 	if jumps := p.d.puts.jumps.Load(); jumps != p.jumps {
 		p.cands, p.jumps = nil, jumps
 	}
-	if fresh := p.line.events(); len(fresh) > 0 && len(p.cands) == 0 {
+	if fresh := p.line.events(p.scan.rev); len(fresh) > 0 && len(p.cands) == 0 {
 		p.cands, p.looked = fresh, time.Now()
 	}
 	for looked := false; ; {
@@ -147,6 +149,7 @@ func (p *puller) stop() bool {
 		return false
 	}
 	p.d.pulling = false
+	p.listen(false)
 	return true
 }
 

@@ -45,6 +45,7 @@ type scanner struct {
 	root   keys
 	lanes  map[string]*head
 	paused bool
+	rev    int64 // of the last look
 }
 
 // head is where a lane is read: nothing is in front of the segment.
@@ -109,7 +110,7 @@ func (s *scanner) once(ctx context.Context, e *engine.Engine, want int) (found [
 		return nil, false, err
 	}
 	at := func(i int) []*mvccpb.KeyValue { return resp.Responses[i].GetResponseRange().GetKvs() }
-	s.paused = len(at(0)) > 0
+	s.paused, s.rev = len(at(0)) > 0, resp.Header.Revision
 	tails := make(map[string]int64)
 	for _, kv := range at(1) {
 		tails[idOf(string(kv.Key))] = max(number(kv.Value), 1)

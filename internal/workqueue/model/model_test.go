@@ -49,8 +49,6 @@ func holdsCases() []holdsCase {
 			Faults: Faults{LoseReply: 3, Expire: 1, Cancel: 1}}},
 		{"1 item, 2 consumers; every fault once", true, Config{Items: 1, Consumers: 2,
 			Faults: Faults{LoseReply: 1, Expire: 1, Crash: 1, Visibility: 1, Cancel: 1, DropOut: 1, DropHere: 1}}},
-		{"2 items, 2 consumers; lost reply", true, Config{Items: 2, Consumers: 2, Faults: Faults{LoseReply: 1}}},
-		{"2 items, 2 consumers; expiry, visibility", true, Config{Items: 2, Consumers: 2, Faults: Faults{Expire: 1, Visibility: 1}}},
 	}
 }
 
