@@ -74,25 +74,34 @@ func (b *board[V]) fresh(ctx context.Context) (v V, err error) {
 		return v, waitError(ctx)
 	}
 	for {
-		b.mu.Lock()
-		if b.known && b.done >= wanted {
-			defer b.mu.Unlock()
-			return b.value, nil
+		if v, ok := b.asOf(wanted); ok {
+			return v, nil
 		}
-		b.mu.Unlock()
 		if err := b.open(ctx); err != nil {
 			return v, err
 		}
-		b.mu.Lock()
-		b.begun++
-		number := b.begun
-		b.mu.Unlock()
+		number := b.next()
 		value, rev, err := b.read(ctx)
 		if err != nil {
 			return v, err
 		}
 		b.took(value, rev, number)
 	}
+}
+
+// asOf returns the value if it is as new as a read of that number.
+func (b *board[V]) asOf(number uint64) (v V, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.value, b.known && b.done >= number
+}
+
+// next returns the number of a read that begins.
+func (b *board[V]) next() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.begun++
+	return b.begun
 }
 
 // took takes the value that a read saw.

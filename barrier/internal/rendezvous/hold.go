@@ -286,7 +286,7 @@ func (o *Held) Detach() {
 	defer o.mu.Unlock()
 	if !o.over {
 		o.over, o.err = true, o.lost(ErrDetached)
-		o.end(ErrDetached)
+		_ = o.end(ErrDetached)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
@@ -13,11 +12,8 @@ import (
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
-// Errors of a latch.
-var (
-	// ErrCounting: the latch is not at zero.
-	ErrCounting = errors.New("still counting")
-)
+// ErrCounting: the latch is not at zero.
+var ErrCounting = errors.New("still counting")
 
 // A LatchRequest names a latch.
 type LatchRequest struct {
@@ -264,10 +260,7 @@ func (c *counter) look(ctx context.Context) (s state, n int64, err error) {
 		if err != nil {
 			return s, 0, err
 		}
-		var kv *mvccpb.KeyValue
-		for _, kv = range resp.Responses[0].GetResponseRange().GetKvs() {
-		}
-		if stateOf(kv).rev == s.rev {
+		if c.p.tell(resp.Responses[0].GetResponseRange().GetKvs(), resp.Header.Revision).rev == s.rev {
 			return s, resp.Responses[1].GetResponseRange().GetCount(), nil
 		}
 	}

@@ -93,7 +93,7 @@ func (h *Hall) lookError(ctx context.Context, err error) error {
 }
 
 // Detach ends the ownership here and leaves the ticket, for Resume.
-func (m *Member) Detach() { m.end(ErrDetached) }
+func (m *Member) Detach() { _ = m.end(ErrDetached) }
 
 // Leave takes the member out and waits until all of its generation are. It may be
 // repeated; the ctx bounds the waiting, not the removal.

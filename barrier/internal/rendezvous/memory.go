@@ -1,6 +1,9 @@
 package rendezvous
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // enough is how much a session remembers of the generations of one name, in bytes
 // of lists: what a goroutine that was slow to wake may have missed.
@@ -26,8 +29,8 @@ func (p *place) remember(s state) {
 	if s.rev == 0 || s.Gen <= last { // another count of generations
 		m.ends, m.bytes, last = nil, 0, 0
 	}
-	for i := len(s.Past) - 1; i >= 0; i-- {
-		if e := s.Past[i]; e.Gen > last {
+	for _, e := range slices.Backward(s.Past) {
+		if e.Gen > last {
 			m.ends, m.bytes = append(m.ends, e), m.bytes+len(e.Members)+64
 		}
 	}
@@ -45,9 +48,9 @@ func (p *place) recall(s state, gen int64) (ended, bool) {
 	m := &p.memory
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := len(m.ends) - 1; i >= 0; i-- {
-		if m.ends[i].Gen == gen {
-			return m.ends[i], true
+	for _, e := range slices.Backward(m.ends) {
+		if e.Gen == gen {
+			return e, true
 		}
 	}
 	return ended{}, false

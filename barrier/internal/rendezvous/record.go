@@ -52,7 +52,7 @@ func mustJSON(v any) string {
 	return string(b)
 }
 
-// arrived is what a session that hosts serve remembers of its last arrival at a
+// arrivedAt is what a session that hosts serve remembers of its last arrival at a
 // cyclic barrier, so that a call that is repeated is not another arrival.
 type arrivedAt struct {
 	V   int    `json:"v"`

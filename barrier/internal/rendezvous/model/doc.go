@@ -2,7 +2,7 @@
 //
 // [Meeting] is a double or a cyclic barrier: an abstract etcd with a state key,
 // tickets on leases, and members that follow the protocol one request at a time.
-// [Count] is a latch. Every request is sent, applied and answered in three steps;
+// [Latch] is a latch. Every request is sent, applied and answered in three steps;
 // a reply may be lost before or after its request was applied, and a request that
 // nobody waits for any more may be applied at any later moment or never. Events of
 // the state key arrive as late as they like. Faults are budgets of a configuration,
