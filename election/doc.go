@@ -21,7 +21,7 @@
 // from etcd, its context ends before the TTL does. A candidate whose session ends
 // gets an error that says so, and never a term. A request whose reply was lost is
 // resolved by reading back; it never leaves a term without a leader. Errors are
-// [ErrLost], [ErrNoLeader], [ErrUnhealthy], [ErrNoContender], [ErrNotTransferred],
+// [ErrLost], [ErrLed], [ErrNoLeader], [ErrUnhealthy], [ErrNoContender], [ErrNotTransferred],
 // [ErrSeatsMismatch], [ErrStaleToken], and those of package core; [Leader.Before]
 // says why the term before ended.
 //

@@ -51,12 +51,21 @@ func (e *Election) shared() bool { return e.o.seats > 1 }
 // operator removed the place in line, core.ErrInvalid, [ErrUnhealthy],
 // [ErrSeatsMismatch], or etcd's refusal. The ctx bounds only the waiting.
 func (e *Election) Campaign(ctx context.Context, value string) (*Term, error) {
-	return e.campaign(ctx, value, e.o.request.Grace)
+	return e.campaign(ctx, value, e.o.request.Grace, e.q.Acquire)
 }
+
+// TryCampaign leads at once, or returns [ErrLed] if all seats are taken or others
+// stand for one: it then wrote nothing. Other errors are those of Campaign.
+func (e *Election) TryCampaign(ctx context.Context, value string) (*Term, error) {
+	return e.campaign(ctx, value, e.o.request.Grace, e.q.TryAcquire)
+}
+
+// An acquirer waits for a place, or tries once.
+type acquirer func(context.Context, *waitqueue.Request) (*waitqueue.Owned, error)
 
 // campaign also says how long a term that failed its check may go unresigned; a
 // negative time stands for ever.
-func (e *Election) campaign(ctx context.Context, value string, grace time.Duration) (*Term, error) {
+func (e *Election) campaign(ctx context.Context, value string, grace time.Duration, acquire acquirer) (*Term, error) {
 	if err := e.o.validate(); err != nil {
 		return nil, named(e.name, err)
 	}
@@ -64,7 +73,7 @@ func (e *Election) campaign(ctx context.Context, value string, grace time.Durati
 		return nil, named(e.name, err)
 	}
 	began := time.Now()
-	o, err := e.q.Acquire(ctx, e.request(value))
+	o, err := acquire(ctx, e.request(value))
 	if err != nil {
 		return nil, named(e.name, err)
 	}

@@ -3,6 +3,7 @@ package election_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,45 @@ func TestCampaignGivenUp(t *testing.T) {
 	contenders(t, e, 1)
 	resign(t, term)
 	nothingLeft(t, name)
+}
+
+// A try leads at once, or writes nothing.
+func TestTryCampaign(t *testing.T) {
+	for _, seats := range []int{1, 2} {
+		for _, opts := range [][]election.Option{nil, {election.WithOnePerSession()}} {
+			name := etcd.Prefix(t)
+			opts = append(opts, election.WithSeats(seats))
+			at := func(owner string) *election.Election {
+				return election.New(session(t, core.WithOwner(owner)), name, opts...)
+			}
+			var terms []*election.Term
+			for i := range seats {
+				terms = append(terms, must[*election.Term](t)(at(fmt.Sprint("leader-", i)).TryCampaign(within(t), "v")))
+			}
+			refused := func(why string) {
+				t.Helper()
+				before := etcd.Revision(t)
+				_, err := at("late").TryCampaign(within(t), "v")
+				isAll(t, err, election.ErrLed)
+				if after := etcd.Revision(t); after != before {
+					t.Errorf("%s: revision %d to %d", why, before, after)
+				}
+				if seats == 1 && !strings.Contains(err.Error(), "leader-0") {
+					t.Errorf("%v does not say who leads", err)
+				}
+			}
+			refused("all seats are taken")
+			next := campaigning(t, at("next"), "v", seats+1)
+			refused("others stand")
+			resign(t, terms[0])
+			resign(t, next.get(t))
+			again := must[*election.Term](t)(at("again").TryCampaign(within(t), "v"))
+			for _, term := range append(terms[1:], again) {
+				resign(t, term)
+			}
+			nothingLeft(t, name)
+		}
+	}
 }
 
 // P6: a candidate whose session died gets an error that says so, and never wins.

@@ -15,6 +15,11 @@ var (
 	// core's causes: ErrSessionExpired, ErrSessionClosed, ErrKeyDeleted or
 	// ErrRevoked. It is also the error of a verb on a term that is over.
 	ErrLost = errors.New("leadership lost")
+	// ErrLed: a try found all seats taken, or others who stand for one.
+	ErrLed = errors.New("led by others")
+	// ErrOtherwise: with [WithOnePerSession], the session leads already with
+	// another number of seats, or stands with another priority, zone or number.
+	ErrOtherwise = waitqueue.ErrOtherwise
 	// ErrNoLeader: nobody leads.
 	ErrNoLeader = errors.New("no leader")
 	// ErrUnhealthy: the candidate failed its own check (see [WithHealth]). It is
@@ -39,9 +44,12 @@ var (
 
 // named wraps an error with the election's name.
 func named(name string, err error) error {
+	held, taken := errors.AsType[*waitqueue.HeldError](err)
 	switch {
 	case err == nil, errors.Is(err, ErrLost): // which is named already
 		return err
+	case taken:
+		err = fmt.Errorf("%w: %w", ErrLed, held)
 	case errors.Is(err, waitqueue.ErrVacant):
 		err = fmt.Errorf("%w%s", ErrNoLeader, strings.TrimPrefix(err.Error(), waitqueue.ErrVacant.Error()))
 	}

@@ -29,7 +29,7 @@ func (e *Election) Run(ctx context.Context, value string, lead func(ctx context.
 		if err := e.untilHealthy(ctx); err != nil {
 			return named(e.name, err)
 		}
-		t, err := e.campaign(ctx, value, -1)
+		t, err := e.campaign(ctx, value, -1, e.q.Acquire)
 		switch {
 		case errors.Is(err, ErrUnhealthy) && ctx.Err() == nil:
 			continue
