@@ -245,6 +245,6 @@ func (d *Dock) endAll() {
 	}
 	d.mu.Unlock()
 	for _, v := range held {
-		v.end(ended(d.e))
+		v.end(v.stale(ended(d.e)))
 	}
 }
