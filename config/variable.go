@@ -28,6 +28,7 @@ type Variable[T any] struct {
 
 	mu       sync.Mutex // held by whoever changes what follows
 	state    atomic.Pointer[state[T]]
+	seen     int64        // the revision that state is of
 	stable   *Snapshot[T] // what there is without a rollout
 	trying   *trial       // of the rollout's value that is in force
 	declined int64        // revision of the last candidate that this instance refused
@@ -213,6 +214,7 @@ func (v *Variable[T]) take(now view) {
 func (v *Variable[T]) judge(now view) (good bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.seen = now.revision
 	stable, good := v.settle(now.version)
 	if stable == nil {
 		return false

@@ -36,8 +36,9 @@ func (s *Store) Watch(ctx context.Context, key string) iter.Seq2[*Version, error
 
 // A view is what stands in the keys of a name at one revision.
 type view struct {
-	version *Version
-	rollout *Rollout // nil: there is none, or it is not followed
+	revision int64
+	version  *Version
+	rollout  *Rollout // nil: there is none, or it is not followed
 }
 
 // A follower turns what happens to a key into views.
@@ -104,7 +105,7 @@ func (f *follower) take(ctx context.Context, b watch.Batch) error {
 		return err
 	}
 	f.last = version
-	if !f.yield(view{version: version, rollout: rolloutOf(f.key, f.candidate, f.scope, f.value)}) {
+	if !f.yield(view{revision: b.Revision, version: version, rollout: rolloutOf(f.key, f.candidate, f.scope, f.value)}) {
 		return errLeft
 	}
 	return nil

@@ -3,11 +3,13 @@ package config
 import (
 	"context"
 	"iter"
+	"time"
 )
 
 // Set publishes a value, whatever the key has now, and returns its revision. The
-// value has to pass the Variable's own check first. Latest shows it when etcd
-// has told this process, as it tells all others.
+// value has to pass the Variable's own check first. When Set returns, Latest shows
+// it, or what somebody published after it; only if etcd does not tell this process
+// within a second, as it tells all others, Set does not wait for that.
 //
 // The errors are those of [Store.Publish].
 func (v *Variable[T]) Set(ctx context.Context, value T, opts ...PublishOption) (rev int64, err error) {
@@ -15,7 +17,36 @@ func (v *Variable[T]) Set(ctx context.Context, value T, opts ...PublishOption) (
 	if err != nil {
 		return 0, err
 	}
-	return v.store.Publish(ctx, []Change{c}, opts...)
+	return v.publishAndSee(ctx, c, opts)
+}
+
+// seeWithin bounds how long a publication waits to be seen here.
+const seeWithin = time.Second
+
+// publishAndSee publishes, and waits until this process has heard of it.
+func (v *Variable[T]) publishAndSee(ctx context.Context, c Change, opts []PublishOption) (int64, error) {
+	rev, err := v.store.Publish(ctx, []Change{c}, opts...)
+	if err != nil {
+		return rev, err
+	}
+	timer := time.NewTimer(seeWithin)
+	defer timer.Stop()
+	for {
+		v.mu.Lock()
+		seen, st := v.seen, v.state.Load()
+		v.mu.Unlock()
+		if seen >= rev {
+			return rev, nil
+		}
+		select {
+		case <-st.changed:
+			continue
+		case <-timer.C:
+		case <-ctx.Done():
+		case <-v.ctx.Done():
+		}
+		return rev, nil
+	}
 }
 
 // CompareAndSet publishes a value if the key has revision rev, as of
@@ -28,13 +59,13 @@ func (v *Variable[T]) CompareAndSet(ctx context.Context, rev int64, value T, opt
 		return 0, err
 	}
 	c.Expect = &rev
-	return v.store.Publish(ctx, []Change{c}, opts...)
+	return v.publishAndSee(ctx, c, opts)
 }
 
 // Delete publishes a tombstone: programs with a default go back to it, those
 // without keep their value. It is [ErrNotFound] if there is no value.
 func (v *Variable[T]) Delete(ctx context.Context, opts ...PublishOption) (int64, error) {
-	return v.store.Publish(ctx, []Change{{Key: v.key, Delete: true}}, opts...)
+	return v.publishAndSee(ctx, Change{Key: v.key, Delete: true}, opts)
 }
 
 // Rollback publishes again, as a new version, the value that was in force at
@@ -52,7 +83,7 @@ func (v *Variable[T]) Rollback(ctx context.Context, to int64, opts ...PublishOpt
 	if _, err := v.dec.value(old); err != nil {
 		return 0, named(v.key, err)
 	}
-	return v.store.Publish(ctx, []Change{{Key: v.key, Value: old.Value, Codec: old.Codec, Of: old.Revision}}, opts...)
+	return v.publishAndSee(ctx, Change{Key: v.key, Value: old.Value, Codec: old.Codec, Of: old.Revision}, opts)
 }
 
 // Change returns the publication of a value for a release of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -77,7 +78,10 @@ func keyHint(key string, err error) error {
 	}
 	switch e.Reason {
 	case "not_found":
-		e.Hint = "see what it had with: conclave config history " + quoted(key)
+		e.Hint = "see which keys there are with: conclave config ls"
+		if strings.Contains(e.Message, "was deleted") || strings.Contains(e.Message, "history") {
+			e.Hint = "see what it had with: conclave config history " + quoted(key)
+		}
 	case "conflict":
 		e.Hint = "somebody published meanwhile; look at it with: conclave config get " + quoted(key)
 	}
@@ -169,8 +173,21 @@ func (a *app) readAll(name, from string, r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// author is who publishes. Where a host knows who calls it says so itself.
-func (a *app) author(t target) string { return a.operator(t) }
+// author is who publishes, as user@host. Where a host knows who calls it says so
+// itself.
+func (a *app) author(t target) string {
+	if with, err := a.access(t); err == nil && (with.token != "" || with.cert != "") {
+		return ""
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return fmt.Sprintf("%.100s@%.100s", u.Username, host)
+	}
+	return fmt.Sprintf("%.200s", host)
+}
 
 func isTerminalIn(r io.Reader) bool {
 	f, ok := r.(*os.File)
