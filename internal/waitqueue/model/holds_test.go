@@ -147,10 +147,12 @@ func TestSeatsHold(t *testing.T) {
 			Acquirers: two, Faults: Faults{Transfer: 1, Cancel: 1, DropTicket: 1}}},
 		{"2 seats, 3 candidates; transfer, forced release, grant deleted by hand", large, Config{
 			Acquirers: two, Faults: Faults{Transfer: 1, Force: 1, DropGrant: 1}}},
-		{"2 seats, 3 candidates; transfer, expiry, lost reply, cancel", large, Config{
-			Acquirers: two, Faults: Faults{Transfer: 1, Expire: 1, LoseReply: 1, Cancel: 1}}},
-		{"2 seats, 4 candidates, who may lead for ever; transfer", large, Config{
-			Acquirers: append(two[:3:3], permits(3, 1, 2)), Holds: true, Faults: Faults{Transfer: 1}}},
+		{"2 seats, 3 candidates; transfer, expiry, cancel", medium, Config{
+			Acquirers: two, Faults: Faults{Transfer: 1, Expire: 1, Cancel: 1}}},
+		{"2 seats, 3 candidates; transfer, lost reply, cancel", large, Config{
+			Acquirers: two, Faults: Faults{Transfer: 1, LoseReply: 1, Cancel: 1}}},
+		{"1 seat of several, 3 candidates who may lead for ever; transfer, expiry", medium, Config{
+			Acquirers: all(permits(0, 1, 1), permits(1, 1, 1), permits(2, 1, 1)), Holds: true, Faults: Faults{Transfer: 1, Expire: 1}}},
 		{"1 seat of several, candidates of urgency 0 0 1; transfer, expiry", medium, Config{
 			Acquirers: all(permits(0, 1, 1), permits(1, 1, 1), urgent(permits(2, 1, 1), 1)), Faults: Faults{Transfer: 1, Expire: 1}}},
 		{"limit 3: 2 1 2; transfer, expiry", medium, Config{
