@@ -22,7 +22,7 @@ type call struct {
 	route  *route
 	set    atomic.Pointer[set] // whose service it is, for whoever ends the set's calls
 	ctx    context.Context
-	cancel context.CancelCauseFunc
+	own    ending // which ctx derives from, once the call is in the register
 
 	server   server
 	identity string

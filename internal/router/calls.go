@@ -21,7 +21,8 @@ func (g *register) add(c *call) error {
 	if g.cause != nil {
 		return g.cause
 	}
-	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
+	c.own.Context = c.ctx
+	c.ctx = &c.own
 	if c.older = g.last; g.last != nil {
 		g.last.next = c
 	}
@@ -30,7 +31,7 @@ func (g *register) add(c *call) error {
 }
 
 func (g *register) remove(c *call) {
-	c.cancel(context.Canceled)
+	c.own.end(context.Canceled)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.next == nil {
@@ -53,7 +54,7 @@ func (g *register) close(cause error) <-chan struct{} {
 	if g.cause == nil {
 		g.cause = cause
 		for c := g.last; c != nil; c = c.older {
-			c.cancel(cause)
+			c.own.end(cause)
 		}
 		g.settle()
 	}
@@ -77,7 +78,7 @@ func (g *register) end(s *set, cause error) {
 	defer g.mu.Unlock()
 	for c := g.last; c != nil; c = c.older {
 		if c.set.Load() == s {
-			c.cancel(cause)
+			c.own.end(cause)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func (r *Router) limitRead(rt *route, next handler) handler {
 		if sooner, ok := c.ctx.Deadline(); ok && !sooner.After(end) {
 			return next(c)
 		}
-		defer time.AfterFunc(r.maxRead, func() { c.cancel(errTooLong) }).Stop()
+		defer time.AfterFunc(r.maxRead, func() { c.own.end(errTooLong) }).Stop()
 		c.ctx = timed{c.ctx, end}
 		return next(c)
 	}
