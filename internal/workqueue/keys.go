@@ -29,6 +29,13 @@ func Root(namespace, name string) string { return keyspace.Prefix(namespace, rec
 // they are a queue of their own.
 func DeadRoot(root string) string { return root + "dead/" }
 
+// Deliveries returns the prefix of what is delivered to the session with this
+// lease: one key for each delivery that is not settled, which ends in the item's
+// id.
+func Deliveries(root string, lease clientv3.LeaseID) string {
+	return keys(root).outOf(leaseText(lease), "")
+}
+
 // Names returns the prefix under which a namespace's queues are listed, one key
 // for each. No name is escaped to it.
 func Names(namespace string) string { return keyspace.RecipePrefix(namespace, recipe) + "_names/" }

@@ -20,6 +20,7 @@ import (
 	"github.com/conclavehq/conclave/recipes/discovery"
 	"github.com/conclavehq/conclave/recipes/election"
 	"github.com/conclavehq/conclave/recipes/lock"
+	"github.com/conclavehq/conclave/recipes/queue"
 )
 
 // hostStop is how long a host may take to stop, with a little room for fx.
@@ -29,7 +30,7 @@ const hostStop = 2500 * time.Millisecond
 // beside them.
 func standard() fx.Option {
 	directory := new(discovery.Directory)
-	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(barrier.Recipe{}),
+	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(barrier.Recipe{}), host.WithRecipe(queue.Recipe{}),
 		host.WithRecipe(discovery.Recipe{Directory: directory}), host.WithRecipe(config.Recipe{}),
 		host.WithHTTP("GET /sd/prometheus", directory))
 }
