@@ -30,15 +30,26 @@ func commandArgs(example string) cobra.PositionalArgs {
 	}
 }
 
-// commandConfig looks the command up before anything is asked of the cluster.
-func (a *app) commandConfig(argv []string) (*supervise.Config, error) {
-	path, err := exec.LookPath(argv[0])
-	if err != nil && !errors.Is(err, exec.ErrDot) {
-		return nil, notRunnable(argv[0], err)
+// maybeCommandArgs wants NAME and allows a command behind --.
+func maybeCommandArgs(example string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 1 && cmd.ArgsLenAtDash() < 0 {
+			return nil
+		}
+		return commandArgs(example)(cmd, args)
 	}
-	cfg := &supervise.Config{
-		Path: path, Args: argv, Notify: a.note,
-		GuardArgs: []string{roleGuard}, StubArgs: []string{roleStub},
+}
+
+// commandConfig looks the command up, if there is one, before anything is asked of
+// the cluster.
+func (a *app) commandConfig(argv []string) (*supervise.Config, error) {
+	cfg := &supervise.Config{Args: argv, Notify: a.note, GuardArgs: []string{roleGuard}, StubArgs: []string{roleStub}}
+	if len(argv) == 0 {
+		return cfg, nil
+	}
+	var err error
+	if cfg.Path, err = exec.LookPath(argv[0]); err != nil && !errors.Is(err, exec.ErrDot) {
+		return nil, notRunnable(argv[0], err)
 	}
 	for _, s := range []struct {
 		stream any

@@ -111,5 +111,5 @@ func (s *etcdSession) campaign(ctx context.Context, name string, f electionFlags
 	if err != nil {
 		return nil, err
 	}
-	return &owned{t.Context(), t.Token(), t.Resign}, nil
+	return &owned{context: t.Context(), token: t.Token(), release: t.Resign}, nil
 }

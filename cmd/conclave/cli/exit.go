@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/conclavehq/conclave/barrier"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/election"
@@ -99,6 +100,9 @@ func knownErrors() []knownError {
 		{core.ErrUnknownOutcome, ExitUnknown, "unknown", "outcome_unknown", unknownHint},
 		{lock.ErrLimitMismatch, ExitNotAcquired, "aborted", "conflict", ""}, // election.ErrSeatsMismatch is the same
 		{lock.ErrLocked, ExitNotAcquired, "aborted", "locked", ""},
+		{barrier.ErrFull, ExitNotAcquired, "aborted", "full", ""},
+		{barrier.ErrBroken, ExitNotAcquired, "aborted", "broken", ""},
+		{barrier.ErrPartiesMismatch, ExitNotAcquired, "aborted", "conflict", ""},
 		{election.ErrNoLeader, ExitNotFound, "not_found", "not_found", ""},
 		{election.ErrNoContender, ExitNotFound, "not_found", "not_found", ""},
 		{election.ErrNotTransferred, ExitNotAcquired, "aborted", "conflict", ""},

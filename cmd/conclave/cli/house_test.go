@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -145,20 +146,16 @@ func (h *house) client() *clientv3.Client {
 }
 
 // left returns how many keys of recipes there are, and how many sessions. What the
-// host's recorders keep for themselves does not count.
+// host's recipes keep for themselves does not count.
 func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
 	t.Helper()
-	resp, err := c.Get(t.Context(), allKeys, clientv3.WithPrefix())
+	resp, err := c.Get(t.Context(), allKeys, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	if err != nil {
 		t.Fatal(err)
 	}
-	recorders := make(map[int64]bool)
 	for _, kv := range resp.Kvs {
-		_, rest, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), allKeys), "/")
-		if !strings.HasPrefix(rest, "_") {
+		if !ofHost(kv.Key) {
 			keys++
-		} else if rest == "_recorder" {
-			recorders[kv.Lease] = true
 		}
 	}
 	l, err := c.Leases(t.Context())
@@ -166,11 +163,24 @@ func left(t *testing.T, c *clientv3.Client) (keys, sessions int) {
 		t.Fatal(err)
 	}
 	for _, lease := range l.Leases {
-		if !recorders[int64(lease.ID)] {
+		ttl, err := c.TimeToLive(t.Context(), lease.ID, clientv3.WithAttachedKeys())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Those of recipes have the usual TTL, and none of the tests' do.
+		own := ttl.GrantedTTL == 15 && !slices.ContainsFunc(ttl.Keys, func(key []byte) bool { return !ofHost(key) })
+		if ttl.TTL > 0 && !own {
 			sessions++
 		}
 	}
 	return keys, sessions
+}
+
+// ofHost reports whether a key is one that a recipe keeps for itself.
+func ofHost(key []byte) bool {
+	rest, recipes := strings.CutPrefix(string(key), allKeys)
+	_, name, _ := strings.Cut(rest, "/")
+	return recipes && strings.HasPrefix(name, "_")
 }
 
 const (

@@ -20,9 +20,8 @@ const (
 type lockFlags struct {
 	shared  bool
 	slots   int
-	noWait  bool
 	purpose string
-	wait    durationFlag
+	waitFlags
 	tenure
 }
 
@@ -39,7 +38,7 @@ func (a *app) lockCommand() *cobra.Command {
 }
 
 func (a *app) lockRunCommand() *cobra.Command {
-	f := lockFlags{wait: durationFlag{name: "wait", max: maxDuration}, tenure: defaultTenure()}
+	f := lockFlags{waitFlags: newWaitFlags(), tenure: defaultTenure()}
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [argument...]",
 		Short: "Run a command under a lock",
@@ -75,8 +74,7 @@ the lock is asked for.`,
 	fs.BoolVar(&f.shared, "shared", false, "share the lock with others that say --shared")
 	fs.IntVar(&f.slots, "slots", 0, "let up to this many hold NAME at one time; all must give the same number")
 	fs.Var(&f.ttl, "ttl", "time until others can have the lock after this machine dies, 5s to 1h")
-	fs.Var(&f.wait, "wait", "longest time to wait in line; elapsed: exit code 5")
-	fs.BoolVar(&f.noWait, "no-wait", false, "do not wait: exit code 5 if the lock is not free")
+	f.waitFlags.register(cmd, "longest time to wait in line; elapsed: exit code 5", "do not wait: exit code 5 if the lock is not free")
 	fs.StringVar(&f.purpose, "purpose", "", "what for, shown to those who wait")
 	fs.Var(&f.grace, "grace", "time between TERM and KILL when renewals stop")
 	return cmd
@@ -97,14 +95,12 @@ func (f lockFlags) check(cmd *cobra.Command) lockRequest {
 		r.err = usage("invalid_slots", "give one of the two", "--slots and --shared exclude each other")
 	case slots && (f.slots < 1 || f.slots > maxSlots):
 		r.err = usage("invalid_slots", "", "--slots: %d is outside the limits: it must be between 1 and %d", f.slots, maxSlots)
-	case f.noWait && f.wait.set:
-		r.err = usage("invalid_wait", "give one of the two", "--wait and --no-wait exclude each other")
+	}
+	if err := f.checkWait(); err != nil && r.err == nil {
+		r.err = err
 	}
 	if err := keyspace.CheckText("--purpose", f.purpose, maxPurpose); err != nil && r.err == nil {
 		r.err = usage("invalid_purpose", "", "%s", err)
 	}
 	return r
 }
-
-// tries reports whether the lock is tried once, with no place in line.
-func (f lockFlags) tries() bool { return f.noWait || (f.wait.set && f.wait.value == 0) }

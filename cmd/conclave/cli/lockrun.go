@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/lock"
 )
-
-var errWaited = errors.New("held by others")
 
 // lockRun runs argv under the lock.
 func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockRequest) error {
@@ -28,18 +25,9 @@ func (a *app) lockRun(ctx context.Context, name string, argv []string, r lockReq
 	return j.run(ctx).err
 }
 
-// waiting bounds the waiting by --wait, and a little more.
-func (f lockFlags) waiting(ctx context.Context, more time.Duration) (context.Context, context.CancelFunc) {
-	if f.wait.set && !f.tries() {
-		return context.WithTimeoutCause(ctx, f.wait.value+more, errWaited)
-	}
-	return context.WithCancel(ctx)
-}
-
 // notAcquired says that --wait has elapsed, if that is why.
 func (f lockFlags) notAcquired(waiting context.Context, name string, err error) error {
-	elapsed := errors.Is(context.Cause(waiting), errWaited) || (f.wait.set && !f.tries() && recipe.Reason(err) == "locked")
-	if err == nil || !elapsed {
+	if !f.elapsed(waiting, err, "locked") {
 		return err
 	}
 	by := waitedError(errWaited.Error())
@@ -48,14 +36,6 @@ func (f lockFlags) notAcquired(waiting context.Context, name string, err error) 
 	}
 	return fmt.Errorf("lock %q: still not free after --wait %s: %w", name, short(f.wait.value), by)
 }
-
-// A waitedError is errWaited, and says who holds the name.
-type waitedError string
-
-func (e waitedError) Error() string { return string(e) }
-
-// Is makes it errWaited.
-func (e waitedError) Is(target error) bool { return target == errWaited }
 
 // lockRefused says why a lock was not acquired, if others are the reason.
 func lockRefused(err error) *Error {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/conclavehq/conclave/core/recipe"
 )
@@ -29,6 +30,10 @@ type caller interface {
 	Do(ctx context.Context, call func(cc grpc.ClientConnInterface) error) error
 	// Once makes one call that must not be repeated.
 	Once(ctx context.Context, call func(cc grpc.ClientConnInterface) error) error
+	// Wait makes one call that waits, and may be repeated with what is left.
+	Wait(ctx context.Context, wait *durationpb.Duration, call func(cc grpc.ClientConnInterface, left *durationpb.Duration) error) error
+	// Reach returns nil if there is somebody to call.
+	Reach(ctx context.Context) error
 }
 
 // A service is a recipe's API at a target. C is its client as it was generated.
@@ -136,6 +141,12 @@ type local struct{ cc grpc.ClientConnInterface }
 func (l local) Do(_ context.Context, call func(cc grpc.ClientConnInterface) error) error {
 	return call(l.cc)
 }
+
+func (l local) Wait(_ context.Context, wait *durationpb.Duration, call func(cc grpc.ClientConnInterface, left *durationpb.Duration) error) error {
+	return call(l.cc, wait)
+}
+
+func (l local) Reach(context.Context) error { return nil }
 
 // Once waits for the recipe's own session, which it acts under and has not opened
 // yet: until then nothing is done.

@@ -33,6 +33,12 @@ type session interface {
 	lock(ctx context.Context, name string, f lockFlags) (*owned, error)
 	// campaign waits until the election name is won.
 	campaign(ctx context.Context, name string, f electionFlags) (*owned, error)
+	// hold closes the barrier name.
+	hold(ctx context.Context, name string, f holding) (*owned, error)
+	// releaseHold releases a persistent hold, whoever has it.
+	releaseHold(ctx context.Context, name string, token int64) error
+	// enter waits until all parties of the double barrier name are there.
+	enter(ctx context.Context, name string, f entering) (*owned, error)
 	// close lets go of everything, and of the connection.
 	close()
 }
@@ -42,6 +48,8 @@ type owned struct {
 	context context.Context
 	token   core.Token
 	release func() error
+	leave   func(ctx context.Context) error // waits for the others, before the release; optional
+	env     []string                        // more for a command's environment
 }
 
 // openSession opens a session where the target says.
@@ -114,7 +122,7 @@ func (s *etcdSession) lock(ctx context.Context, name string, f lockFlags) (*owne
 		if err != nil {
 			return nil, f.notAcquired(ctx, name, err)
 		}
-		return &owned{p.Context(), p.Token(), p.Release}, nil
+		return &owned{context: p.Context(), token: p.Token(), release: p.Release}, nil
 	}
 	m := lock.NewRWMutex(s.Session, name, opts...)
 	acquire := m.Lock
@@ -130,7 +138,7 @@ func (s *etcdSession) lock(ctx context.Context, name string, f lockFlags) (*owne
 	if err != nil {
 		return nil, f.notAcquired(ctx, name, err)
 	}
-	return &owned{h.Context(), h.Token(), h.Unlock}, nil
+	return &owned{context: h.Context(), token: h.Token(), release: h.Unlock}, nil
 }
 
 // A hostSession is one at a host.
@@ -181,7 +189,7 @@ func (s *hostSession) campaign(ctx context.Context, name string, f electionFlags
 }
 
 func ownedAtHost(h *remote.Held) *owned {
-	return &owned{h.Context(), h.Token(), func() error {
+	return &owned{context: h.Context(), token: h.Token(), release: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), releasing)
 		defer cancel()
 		err := h.Release(ctx)

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/conclavehq/conclave/cmd/conclave/internal/supervise"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/keyspace"
@@ -39,10 +41,12 @@ type job struct {
 	what    string // a lock, an election: what the name is one of
 	name    string
 	target  target
-	command supervise.Config // what to run; every run adds what it runs under
+	command supervise.Config // what to run, if it has a path; every run adds what it runs under
 	signals chan os.Signal
 	own     func(ctx context.Context, s session) (*owned, error)
 	refused func(err error) *Error // why own failed, if that is the recipe's own matter, else nil
+	held    func(o *owned) error   // tells the user that the name is owned; optional
+	stays   bool                   // without a command it owns until a signal says that it is enough
 	tenure
 }
 
@@ -55,6 +59,11 @@ func defaultTenure() tenure {
 		ttl:   durationFlag{name: "ttl", min: minTTL, max: maxTTL, whole: true, value: defaultTTL},
 		grace: durationFlag{name: "grace", max: maxTTL, value: defaultGrace},
 	}
+}
+
+func (t *tenure) register(cmd *cobra.Command) {
+	cmd.Flags().Var(&t.ttl, "ttl", "time until others go on without this machine after it dies, 5s to 1h")
+	cmd.Flags().Var(&t.grace, "grace", "time between TERM and KILL when renewals stop")
 }
 
 // forcedGrace is what an operator's act leaves the command.
@@ -102,8 +111,11 @@ func (j *job) run(ctx context.Context) outcome {
 	s, o, err := j.acquire(acquiring, &cfg)
 	done()
 	told, signaled := errors.AsType[signalError](context.Cause(acquiring))
+	if err == nil && !signaled && j.held != nil {
+		err = j.held(o)
+	}
 	if err == nil && !signaled {
-		return j.runUnder(cfg, s, o)
+		return j.use(ctx, cfg, s, o)
 	}
 	atMost := leaving
 	if err == nil { // the signal came between the acquisition and the command
@@ -124,11 +136,21 @@ func (j *job) run(ctx context.Context) outcome {
 // signals that end a program, one of which is then the context's cause. After done
 // signals stay in the channel, for the command.
 func (j *job) acquiring(ctx context.Context) (acquiring context.Context, done func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stopTimeout := context.CancelFunc(func() {})
+	ctx, stop := heeding(ctx, j.signals)
 	if t := j.app.flags.timeout; t.set {
-		ctx, stopTimeout = context.WithTimeoutCause(ctx, t.value, errTimedOut)
+		ctx, cancel := context.WithTimeoutCause(ctx, t.value, errTimedOut)
+		return ctx, func() {
+			stop()
+			cancel()
+		}
 	}
+	return ctx, stop
+}
+
+// heeding returns a context that the first signal that ends programs ends: it is
+// then the cause. After done signals stay in the channel.
+func heeding(ctx context.Context, signals <-chan os.Signal) (heeding context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -136,7 +158,7 @@ func (j *job) acquiring(ctx context.Context) (acquiring context.Context, done fu
 			select {
 			case <-stop:
 				return
-			case sig := <-j.signals:
+			case sig := <-signals:
 				if s, ok := ends(sig); ok {
 					cancel(signalError{s})
 				}
@@ -146,7 +168,6 @@ func (j *job) acquiring(ctx context.Context) (acquiring context.Context, done fu
 	return ctx, func() {
 		close(stop)
 		<-stopped
-		stopTimeout()
 		cancel(nil)
 	}
 }
@@ -198,14 +219,42 @@ func (j *job) whyNot(ctx context.Context, err error) error {
 	return err
 }
 
-// runUnder runs the command and lets the name go.
-func (j *job) runUnder(cfg supervise.Config, s session, o *owned) outcome {
+// use does what the name is owned for, and lets the name go.
+func (j *job) use(ctx context.Context, cfg supervise.Config, s session, o *owned) outcome {
+	began := time.Now()
+	var res supervise.Result
+	var err error
+	switch {
+	case cfg.Path != "":
+		res, err = j.runUnder(cfg, s, o)
+	case j.stays:
+		res = j.stay(ctx, o)
+	}
+	if cfg.Path == "" {
+		defer cfg.Guard.End()
+	}
+	out := outcome{opened: true, ran: max(time.Since(began), 1), result: res, broken: err != nil, told: res.Asked}
+	var left, released error
+	if o.leave != nil && err == nil && !res.Lost && !res.Asked {
+		out.told, left = j.leave(ctx, o)
+	}
+	out.told, released = j.letGo(s, o, releasing, out.told)
+	out.err = j.ended(res, err, released)
+	if left != nil && out.err == nil {
+		out.err = left
+	}
+	return out
+}
+
+// runUnder runs the command.
+func (j *job) runUnder(cfg supervise.Config, s session, o *owned) (supervise.Result, error) {
 	cfg.Signals = j.signals
 	cfg.Env = append(withoutOwn(j.app.environ),
 		"CONCLAVE_NAME="+j.name,
 		"CONCLAVE_TOKEN="+strconv.FormatInt(int64(o.token), 10),
 		"CONCLAVE_SESSION="+s.ID(),
 		"CONCLAVE_OWNER="+s.Owner())
+	cfg.Env = append(cfg.Env, o.env...)
 	cfg.Lost = o.context
 	cfg.Remaining = func() time.Duration {
 		if o.context.Err() != nil {
@@ -225,20 +274,41 @@ func (j *job) runUnder(cfg supervise.Config, s session, o *owned) outcome {
 		return min(j.forcedGrace()*3/4, s.Remaining())
 	}
 	cfg.Interval = min(j.ttl.value/30, 500*time.Millisecond)
-	began := time.Now()
-	res, err := supervise.Run(cfg)
-	out := outcome{opened: true, ran: max(time.Since(began), 1), result: res, broken: err != nil}
-	var released error
-	out.told, released = j.letGo(s, o, releasing, res.Asked)
-	out.err = j.ended(res, err, released)
-	return out
+	return supervise.Run(cfg)
 }
 
-// letGo releases the name, if there is one, and closes the session. It gives up, and
-// leaves the rest to the lease's end, when etcd does not answer for a while: the
-// release itself would go on for a TTL, which may be an hour. A signal says that the
-// user does not want to wait long, and another one, or one after told, that the user
-// does not want to wait. It reports whether one came.
+// stay waits for a signal that ends programs, or for the end of the ownership.
+func (j *job) stay(ctx context.Context, o *owned) supervise.Result {
+	for {
+		select {
+		case <-o.context.Done():
+			return supervise.Result{Lost: true, Why: context.Cause(o.context)}
+		case <-ctx.Done():
+			return supervise.Result{Asked: true}
+		case sig := <-j.signals:
+			if _, ok := ends(sig); ok {
+				return supervise.Result{Asked: true}
+			}
+		}
+	}
+}
+
+// leave waits for the others, and reports whether a signal ended that.
+func (j *job) leave(ctx context.Context, o *owned) (told bool, err error) {
+	waiting, done := j.acquiring(ctx)
+	defer done()
+	if err := o.leave(waiting); err != nil {
+		_, told = errors.AsType[signalError](context.Cause(waiting))
+		return told, j.whyNot(waiting, err)
+	}
+	return false, nil
+}
+
+// letGo releases the name, if there is one, and closes the session, and reports
+// whether a signal came. It gives up, and leaves the rest to the lease's end, when
+// etcd does not answer for a while: the release itself would go on for a TTL, which
+// may be an hour. A signal says that the user does not want to wait long; it may be
+// one that comes twice, as those of timeout(1) do.
 func (j *job) letGo(s session, o *owned, atMost time.Duration, told bool) (bool, error) {
 	done := make(chan error, 1)
 	go func() {
@@ -249,7 +319,7 @@ func (j *job) letGo(s session, o *owned, atMost time.Duration, told bool) (bool,
 		s.close()
 		done <- err
 	}()
-	giveUp := time.NewTimer(atMost)
+	giveUp, hurried := time.NewTimer(atMost), atMost <= leaving
 	defer giveUp.Stop()
 	for {
 		select {
@@ -258,11 +328,12 @@ func (j *job) letGo(s session, o *owned, atMost time.Duration, told bool) (bool,
 		case <-giveUp.C:
 			return told, errLeft
 		case sig := <-j.signals:
-			if _, ok := ends(sig); ok {
-				if told {
-					return true, errLeft
-				}
-				told = true
+			if _, ok := ends(sig); !ok {
+				continue
+			}
+			told = true
+			if !hurried {
+				hurried = true
 				giveUp.Reset(leaving)
 			}
 		}
@@ -282,9 +353,12 @@ func (j *job) ended(res supervise.Result, err, released error) error {
 		if res.Why != nil {
 			message = oneLine(res.Why)
 		}
-		return &Error{Exit: ExitLost, Code: "failed_precondition", Reason: "not_owner", cause: res.Why,
-			Message: message + "; the command was ended",
-			Hint:    "see what it left half done before it is run again"}
+		e := &Error{Exit: ExitLost, Code: "failed_precondition", Reason: "not_owner", cause: res.Why, Message: message}
+		if j.command.Path != "" {
+			e.Message += "; the command was ended"
+			e.Hint = "see what it left half done before it is run again"
+		}
+		return e
 	case errors.Is(released, core.ErrUnknownOutcome):
 		j.app.note(fmt.Sprintf("%s %q: it is not known whether it is free again; if not, it will be within the TTL", j.what, j.name))
 	case released != nil:

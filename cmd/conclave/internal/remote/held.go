@@ -12,16 +12,12 @@ import (
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
-	"github.com/conclavehq/conclave/internal/clock"
 	"github.com/conclavehq/conclave/internal/ownership"
 )
 
 // tokenShift is where a token has its revision: above the index of the grant in
 // its transaction.
 const tokenShift = 16
-
-// restarting is how long after a host was lost its recipes may take to be there again.
-const restarting = 10 * time.Second
 
 // A claim is what a recipe is asked for and about. Its calls go to the host at cc.
 type claim interface {
@@ -91,29 +87,11 @@ func (s *Session) own(ctx context.Context, c claim, wait *durationpb.Duration) (
 
 // acquire asks one host after the other.
 func (s *Session) acquire(ctx context.Context, c claim, wait *durationpb.Duration) (token int64, err error) {
-	began := clock.Now()
-	var lost clock.Stamp // when a host was
-	for {
-		left := wait
-		if wait != nil {
-			left = durationpb.New(max(0, wait.AsDuration()-clock.Since(began)))
-		}
-		err := s.client.Do(ctx, func(cc grpc.ClientConnInterface) (err error) {
-			token, err = c.acquire(ctx, cc, left)
-			return err
-		})
-		if err == nil {
-			return token, nil
-		}
-		if !starting(err) {
-			lost = clock.Now()
-		} else if clock.Since(lost) > restarting {
-			return 0, err
-		}
-		if ctx.Err() != nil || !passes(err) || !pause(ctx, retryPause) {
-			return 0, err
-		}
-	}
+	err = s.client.Wait(ctx, wait, func(cc grpc.ClientConnInterface, left *durationpb.Duration) (err error) {
+		token, err = c.acquire(ctx, cc, left)
+		return err
+	})
+	return token, err
 }
 
 // Context ends when the ownership does, at the latest when etcd could give it to
@@ -127,9 +105,7 @@ func (h *Held) Token() core.Token { return core.Token(h.token) }
 // Release lets go. The ctx bounds the asking. It returns nil also if the ownership
 // was lost before: it has ended afterwards, and Context said so.
 func (h *Held) Release(ctx context.Context) error {
-	h.ctx.End(core.ErrReleased)
-	h.stop()
-	<-h.done
+	h.end()
 	left := h.s.Remaining()
 	if left <= 0 {
 		return nil // it ended with the session
@@ -145,6 +121,13 @@ func (h *Held) Release(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// end ends the ownership here, and waits until nobody follows it any more.
+func (h *Held) end() {
+	h.ctx.End(core.ErrReleased)
+	h.stop()
+	<-h.done
 }
 
 // follow ends the ownership when its session ends, or when a host says that

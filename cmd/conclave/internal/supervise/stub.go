@@ -50,10 +50,20 @@ func become(path string, argv []string) error {
 	if err := dieWithParent(); err != nil {
 		return err
 	}
-	err := syscall.Exec(path, argv, os.Environ())
+	return execute(path, argv, os.Environ())
+}
+
+// Become makes this process the program at path, with its name first in argv. It
+// returns only if it cannot: a *StartError.
+func Become(path string, argv, env []string) error {
+	return &StartError{Path: path, Err: execute(path, argv, env)}
+}
+
+func execute(path string, argv, env []string) error {
+	err := syscall.Exec(path, argv, env)
 	if !errors.Is(err, syscall.ENOEXEC) {
 		return err
 	}
 	// A script without a "#!" line: shells and execvp(3) hand it to sh.
-	return syscall.Exec("/bin/sh", append([]string{"sh", path}, argv[1:]...), os.Environ())
+	return syscall.Exec("/bin/sh", append([]string{"sh", path}, argv[1:]...), env)
 }

@@ -22,5 +22,8 @@ func Guard(io.Reader, io.Writer, func(string)) int { return 1 }
 // GuardFiles has nothing to return on this system.
 func GuardFiles() (io.Reader, io.Writer) { return nil, nil }
 
+// Become returns ErrUnsupported: on this system no process becomes another program.
+func Become(string, []string, []string) error { return ErrUnsupported }
+
 // Stub has nothing to start on this system.
 func Stub([]string) int { return 1 }
