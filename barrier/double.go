@@ -97,8 +97,8 @@ func (e *Entry) Commit(ctx context.Context, ops ...clientv3.Op) (*clientv3.TxnRe
 // Leave may be called again to wait on.
 //
 // It returns an error that is ctx.Err() when ctx ends first, one that is [ErrLost]
-// if the entry was lost before, and core.ErrUnknownOutcome if etcd did not answer
-// for a TTL.
+// if the entry was lost before, or the session ends while it waits, and
+// core.ErrUnknownOutcome if etcd did not answer for a TTL.
 func (e *Entry) Leave(ctx context.Context) error {
 	return named("double barrier", e.name, e.m.Leave(ctx))
 }

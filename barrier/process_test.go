@@ -3,6 +3,7 @@
 package barrier_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,9 @@ import (
 )
 
 // children are the functions that run as processes of their own.
-func children() map[string]func() int { return map[string]func() int{"member": asChild(member)} }
+func children() map[string]func() int {
+	return map[string]func() int{"member": asChild(member), "insider": asChild(insider)}
+}
 
 // lifetime is how long a child may live.
 const lifetime = 10 * time.Minute
@@ -105,6 +108,71 @@ func tell(ctx context.Context, s *core.Session, what string, e *barrier.Entry) e
 	}
 	fmt.Println(what, e.Generation(), int64(e.Token())>>16, resp.Header.Revision)
 	return nil
+}
+
+// insider enters, holds a barrier too, and looks at each line of its input whether
+// it still is and does.
+func insider(ctx context.Context, s *core.Session, name string, parties int) error {
+	entry, err := barrier.NewDouble(s, name, parties).Enter(ctx)
+	if err != nil {
+		return err
+	}
+	hold, err := barrier.New(s, name).Hold(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Println("inside")
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		// The first look after a pause: no timer of this process has fired yet.
+		if entry.Context().Err() == nil && hold.Context().Err() == nil {
+			fmt.Println("working")
+			continue
+		}
+		for _, err := range []error{entry.Leave(ctx), hold.Release(), second(entry.Commit(ctx, clientv3.OpPut("guarded/"+name, "stale")))} {
+			fmt.Println("lost", errors.Is(err, barrier.ErrLost) && errors.Is(err, core.ErrSessionExpired))
+		}
+		// Past all that the library checks here: etcd itself refuses.
+		resp, err := s.Client().Txn(ctx).If(entry.IsOwner()).Then(clientv3.OpPut("guarded/"+name, "stale")).Commit()
+		if err != nil {
+			return err
+		}
+		fmt.Println("committed", resp.Succeeded)
+	}
+	return in.Err()
+}
+
+// TestPausedMember pauses a process that is inside, and holds, for longer than its
+// TTL: the others go on, and on waking it knows before it does anything.
+func TestPausedMember(t *testing.T) {
+	t.Parallel()
+	name := etcd.Prefix(t)
+	p := coretest.Child(t, "insider", "ENDPOINT="+etcd.Endpoint(), "NAME="+name, "PARTIES=2")
+	s := session(t, core.WithTTL(time.Minute))
+	e := must[*barrier.Entry](t)(barrier.NewDouble(s, name, 2).Enter(within(t)))
+	p.ExpectLine("inside")
+	p.Send("look")
+	p.ExpectLine("working")
+	w, l := waitingFor(within(t), barrier.New(s, name)), leaving(within(t), e)
+	w.pending(t)
+	l.pending(t)
+	p.Stop()
+	p.Send("look")
+	w.get(t)
+	l.get(t)
+	p.Cont()
+	for range 3 {
+		if got := p.ExpectLine("lost"); strings.TrimSpace(got) != "true" {
+			t.Errorf("on waking: lost %s", got)
+		}
+	}
+	if got := p.ExpectLine("committed"); strings.TrimSpace(got) != "false" {
+		t.Errorf("a late write: committed %s", got)
+	}
+	if stale := etcd.Dump(t, "guarded/"+name); len(stale) > 0 {
+		t.Errorf("a late write: %q", stale[0].Value)
+	}
+	onlyStates(t, name)
 }
 
 // A troupe are the processes that meet.

@@ -261,6 +261,18 @@ func (h *Hall) settle(ctx context.Context, t commit.Txn, lost func()) (commit.Re
 	}
 }
 
+// settleLean is settle for what lets something go. Without space etcd takes
+// deletions only, and so the lean form, which writes nothing: what it leaves out
+// keeps late requests away, of which none is applied either as long as that is so.
+func (h *Hall) settleLean(ctx context.Context, t commit.Txn, lean []clientv3.Op, lost func()) (commit.Result, error) {
+	r, err := h.settle(ctx, t, lost)
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Then = lean
+		return h.settle(ctx, t, lost)
+	}
+	return r, err
+}
+
 // refused makes the caller's error of one that etcd answered with.
 func (h *Hall) refused(ctx context.Context, err error) error {
 	switch {

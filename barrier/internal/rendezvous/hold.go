@@ -208,12 +208,12 @@ func (g *holding) fail(ctx context.Context, err error) error {
 		defer g.h.drop(p)
 		bg, cancel := g.h.background(bg)
 		defer cancel()
-		_, _ = g.h.settle(bg, commit.Txn{
+		gone := []clientv3.Op{clientv3.OpDelete(g.hold()), clientv3.OpDelete(g.p.prefix + guardPart + g.id)}
+		_, _ = g.h.settleLean(bg, commit.Txn{
 			Scope: []string{g.p.prefix},
 			If:    []clientv3.Cmp{unmodified(g.p.void(g.id), g.voided)},
-			Then: []clientv3.Op{clientv3.OpDelete(g.hold()), clientv3.OpDelete(g.p.prefix + guardPart + g.id),
-				clientv3.OpPut(g.p.void(g.id), "", clientv3.WithLease(g.h.e.Lease()))},
-		}, nil)
+			Then:  append(gone[:2:2], clientv3.OpPut(g.p.void(g.id), "", clientv3.WithLease(g.h.e.Lease()))),
+		}, gone, nil)
 	})
 	timer := time.NewTimer(abandonWait)
 	defer timer.Stop()
@@ -268,7 +268,7 @@ func (o *Held) release(ctx context.Context, p *place) error {
 		t.Then = append(t.Then, clientv3.OpPut(p.void(o.id), "", clientv3.WithLease(o.h.e.Lease())))
 	}
 	unknown := false
-	r, err := o.h.settle(ctx, t, func() { unknown = true })
+	r, err := o.h.settleLean(ctx, t, t.Then[:2:2], func() { unknown = true })
 	switch {
 	case err != nil:
 		return err

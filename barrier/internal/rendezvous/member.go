@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
@@ -105,19 +106,34 @@ func (m *Member) Leave(ctx context.Context) error {
 		return m.lost(m.h.ended())
 	}
 	call, done, err := m.h.begin(ctx)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return m.lost(err)
+	case err != nil:
 		return err
 	}
 	defer done()
 	select {
 	case <-m.leaving:
 	case <-call.Done():
-		return waitError(call)
+		return m.waitError(call)
 	}
 	if m.err != nil {
 		return m.err
 	}
-	return m.p.parted(call, m.gen)
+	if err = m.p.parted(call, m.gen); err != nil && call.Err() != nil {
+		err = m.waitError(call)
+	}
+	return err
+}
+
+// waitError is why a Leave ended early; that the session did is a loss.
+func (m *Member) waitError(ctx context.Context) error {
+	err := waitError(ctx)
+	if isSessionEnd(err) {
+		return m.lost(err)
+	}
+	return err
 }
 
 // depart removes the ticket once, whoever asks. It reports false if the session is
@@ -174,22 +190,29 @@ func (p *place) parted(ctx context.Context, gen int64) error {
 			return waitError(ctx)
 		}
 		l.again()
-		if err := p.h.patiently(ctx, func(ctx context.Context) error { return p.lookForOver(ctx, l, s) }); err != nil {
+		nobody := false
+		if err := p.h.patiently(ctx, func(ctx context.Context) (err error) {
+			nobody, err = p.lookForOver(ctx, l, s)
+			return err
+		}); err != nil || nobody {
 			return err
 		}
 	}
 }
 
-// lookForOver watches a member that is still inside, or ends the generation.
-func (p *place) lookForOver(ctx context.Context, l *lookout, s state) error {
+// lookForOver watches a member that is still inside. If there is none it ends the
+// generation, and reports that nobody is there.
+func (p *place) lookForOver(ctx context.Context, l *lookout, s state) (nobody bool, err error) {
 	all := below(p.tickets(s.Gen))
 	resp, err := p.h.e.Client().Get(ctx, all.from, clientv3.WithRange(all.end), clientv3.WithKeysOnly(), clientv3.WithLimit(1))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(resp.Kvs) > 0 {
-		return l.watch(ctx, string(resp.Kvs[0].Key), resp.Header.Revision)
+		return false, l.watch(ctx, string(resp.Kvs[0].Key), resp.Header.Revision)
 	}
-	_, err = p.over(ctx, s)
-	return err
+	if _, err = p.over(ctx, s); errors.Is(err, rpctypes.ErrNoSpace) {
+		err = nil // it is over all the same, and whoever comes next writes that
+	}
+	return true, err
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core"
@@ -181,7 +182,8 @@ func (a *arrival) quit(ctx context.Context) (in bool) {
 		case broke, unclear:
 			return false
 		}
-		r, err := a.h.settle(ctx, a.cancelTxn(s), nil)
+		t := a.cancelTxn(s)
+		r, err := a.h.settleLean(ctx, t, t.Then[:2:2], nil)
 		if err != nil || r.Succeeded {
 			return false
 		}
@@ -236,6 +238,11 @@ func (p *place) remove(ctx context.Context, ticket string, rev int64) error {
 		t.Else = []clientv3.Op{clientv3.OpGet(p.at()), clientv3.OpGet(p.at())}
 	}
 	r, err := p.h.settle(ctx, t, nil)
+	if errors.Is(err, rpctypes.ErrNoSpace) { // whoever comes next ends the generation
+		_, err = p.h.settle(ctx, commit.Txn{Scope: t.Scope, If: []clientv3.Cmp{mine}, Then: []clientv3.Op{clientv3.OpDelete(ticket)},
+			Else: []clientv3.Op{clientv3.OpGet(ticket, clientv3.WithCountOnly())}}, nil)
+		return err
+	}
 	if err != nil {
 		return err
 	}
