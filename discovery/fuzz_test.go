@@ -52,9 +52,9 @@ func FuzzRegister(f *testing.F) {
 // mark says that there is no instance or keeps what it does not know, and the
 // program whose key it is puts it right.
 func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"v":1,"reg":"x","addr":"h:1","later":{"a":[1]}}`))
-	f.Add([]byte(`{"v":1,"reg":"x","state":"left"}`))
-	f.Add([]byte(`{"v":1,"reg":"x","weight":-5,"since":"yesterday"}`))
+	f.Add([]byte(`{"v":1,"reg":"x","inc":1,"addr":"h:1","later":{"a":[1]}}`))
+	f.Add([]byte(`{"v":1,"reg":"x","inc":1,"state":"left"}`))
+	f.Add([]byte(`{"v":1,"reg":"x","inc":1,"weight":-5,"since":"yesterday"}`))
 	f.Add([]byte(``))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		c, service := etcd.Client(t), "fuzzed"

@@ -113,7 +113,6 @@ func (g *Registration) mend(ctx context.Context) error {
 	err := g.sync(ctx)
 	switch {
 	case errors.Is(err, ErrSuperseded):
-		g.r.log.Warn("an instance was registered again elsewhere", "key", g.place.key)
 		g.supersede()
 		return nil
 	case errors.Is(err, ErrLost): // it was deregistered meanwhile

@@ -159,10 +159,14 @@ func (p *place) look(ctx context.Context, c *clientv3.Client) error {
 	if err != nil {
 		return err
 	}
-	if len(resp.Kvs) == 0 {
-		return p.see(nil)
+	p.inc = 0
+	if len(resp.Kvs) > 0 {
+		err = p.see(resp.Kvs[0], resp.Header.Revision)
 	}
-	return p.see(resp.Kvs[0])
+	if p.inc == 0 { // it is not registered yet
+		p.inc = resp.Header.Revision
+	}
+	return err
 }
 
 func sender(s *core.Session) doer { return s.Engine().Do }

@@ -27,7 +27,10 @@ type doer func(ctx context.Context, t commit.Txn) (commit.Result, error)
 type place struct {
 	key string
 	reg string
-	inc int64 // 0 until the first write is known
+	inc int64 // as read when the registration was asked for; 0: not yet
+
+	known      bool // a write of it was seen to succeed
+	superseded bool // for good: whatever stands there later
 
 	rev       int64 // of the key; 0: absent
 	lease     clientv3.LeaseID
@@ -37,10 +40,13 @@ type place struct {
 	uncertain bool // a put's reply was lost
 }
 
-// see takes in what stands in the key. It returns ErrSuperseded if that is a
-// later registration's.
-func (p *place) see(kv *mvccpb.KeyValue) error {
+// see takes in what stands in the key as of a revision of the store. It returns
+// ErrSuperseded if that is a later registration's.
+func (p *place) see(kv *mvccpb.KeyValue, now int64) error {
 	p.rev, p.value, p.lease = 0, "", 0
+	if p.superseded {
+		return ErrSuperseded
+	}
 	if kv == nil {
 		return nil
 	}
@@ -50,12 +56,14 @@ func (p *place) see(kv *mvccpb.KeyValue) error {
 	case err != nil: // somebody's text: it is written over
 		return nil
 	case r.Reg == p.reg && r.State != left:
-		if p.inc == 0 {
-			p.inc = r.Inc
-		}
+		p.known = true
+		p.inc = max(p.inc, r.Inc) // a late copy may have an older one
 		p.value, p.lease, p.mark, p.by = string(kv.Value), clientv3.LeaseID(kv.Lease), r.Mark, r.By
-		return nil
-	case r.Reg != p.reg && p.inc != 0 && r.Inc > p.inc:
+	case r.Reg == p.reg:
+	case !p.known: // whoever asks last is the newest
+		p.inc = max(p.inc, now)
+	case r.Inc > p.inc, r.Inc == p.inc && r.Reg > p.reg:
+		p.superseded = true
 		return ErrSuperseded
 	}
 	return nil
@@ -64,6 +72,9 @@ func (p *place) see(kv *mvccpb.KeyValue) error {
 // put makes the key say want, on the lease.
 func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.LeaseID, beside ...clientv3.Op) error {
 	for range attempts {
+		if p.superseded {
+			return ErrSuperseded
+		}
 		want.Reg, want.Inc, want.Mark, want.By = p.reg, p.inc, p.mark, p.by
 		value := want.bytes()
 		if p.value == value && p.lease == lease {
@@ -81,13 +92,10 @@ func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.Le
 			return err
 		}
 		if res.Succeeded {
-			p.rev, p.value, p.lease = res.Revision, value, lease
-			if p.inc == 0 {
-				p.inc = res.Revision
-			}
+			p.rev, p.value, p.lease, p.known = res.Revision, value, lease, true
 			return nil
 		}
-		if err := p.see(only(res)); err != nil {
+		if err := p.see(only(res), res.Revision); err != nil {
 			return err
 		}
 	}
@@ -98,8 +106,8 @@ func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.Le
 // one, by deleting the key. Nil says that nothing of it stands, and that nothing
 // of it can come to stand while the farewell does.
 func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, beside ...clientv3.Op) error {
-	if p.rev == 0 && p.inc == 0 && !p.uncertain {
-		return nil // nothing was ever sent
+	if p.superseded || !p.known && !p.uncertain {
+		return nil // it is another's, or nothing was ever sent
 	}
 	for range attempts {
 		op := clientv3.OpPut(p.key, farewell(p.reg, p.inc).bytes(), clientv3.WithLease(lease))
@@ -121,7 +129,7 @@ func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, besi
 			return nil
 		}
 		kv := only(res)
-		superseded := p.see(kv)
+		superseded := p.see(kv, res.Revision)
 		switch {
 		case superseded != nil, kv == nil && !p.uncertain, kv != nil && p.value == "":
 			return nil

@@ -22,7 +22,7 @@ const tokenShift = 16
 type record struct {
 	V        int               `json:"v"`
 	Reg      string            `json:"reg"`
-	Inc      int64             `json:"inc,omitempty"`
+	Inc      int64             `json:"inc"`
 	Addr     string            `json:"addr,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 	Tags     []string          `json:"tags,omitempty"`
@@ -79,11 +79,8 @@ func parse(kv *mvccpb.KeyValue) (record, error) {
 	if err := json.Unmarshal(kv.Value, &r); err != nil {
 		return record{}, fmt.Errorf("not a record: %w", err)
 	}
-	if r.V < 1 || r.Reg == "" {
+	if r.V < 1 || r.Reg == "" || r.Inc < 1 {
 		return record{}, fmt.Errorf("not a record: version %d", r.V)
-	}
-	if r.Inc == 0 {
-		r.Inc = kv.ModRevision
 	}
 	return r, nil
 }

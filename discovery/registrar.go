@@ -41,6 +41,7 @@ type Registrar struct {
 	commit    *commit.Committer
 	streams   watch.Streams
 	farewells grave
+	clock     revisions
 
 	ctx  context.Context // ends the background work
 	stop context.CancelFunc
@@ -72,7 +73,7 @@ func NewRegistrar(s *core.Session, opts ...Option) *Registrar {
 		commit: commit.New(commit.Config{KV: s.Client(), Timeout: min(5*time.Second, s.TTL()/2)}),
 		wake:   make(chan struct{}, 1), ended: make(chan struct{}),
 		regs: make(map[*Registration]struct{}), current: make(map[string]*Registration), tombs: make(map[string]int64)}
-	r.farewells.r = r
+	r.farewells.r, r.clock.c = r, r.c
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
 }

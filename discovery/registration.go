@@ -124,7 +124,11 @@ func (g *Registration) amend(ctx context.Context, change func(now Instance) (Ins
 	if !yes {
 		return nil
 	}
-	return named(g.service, g.id, g.settle(ctx))
+	err := g.settle(ctx)
+	if errors.Is(err, ErrLost) { // which is named already
+		return err
+	}
+	return named(g.service, g.id, err)
 }
 
 // Drain says that the instance takes no new requests, and waits as long as
@@ -204,9 +208,10 @@ func (g *Registration) first(ctx context.Context) error {
 	if err := g.settle(ctx); err != nil {
 		return err
 	}
-	if g.before != nil {
-		g.before.supersede()
+	if g.before != nil { // which finds that out when it looks
+		g.before.suspect(true)
 		g.before = nil
+		g.r.nudge()
 	}
 	return nil
 }
@@ -217,6 +222,10 @@ func (g *Registration) settle(ctx context.Context) error {
 	var failures pause
 	for {
 		err := g.sync(ctx)
+		if errors.Is(err, ErrSuperseded) {
+			g.supersede()
+			return g.lost()
+		}
 		if err == nil || hopeless(err) {
 			return err
 		}
@@ -267,13 +276,24 @@ func (g *Registration) sync(ctx context.Context) error {
 
 func (g *Registration) write(ctx context.Context, want record, look bool) error {
 	if look {
-		kv, err := g.read(ctx)
+		resp, err := g.read(ctx)
 		if err != nil {
 			return err
 		}
-		if err := g.place.see(kv); err != nil {
+		var kv *mvccpb.KeyValue
+		if len(resp.Kvs) > 0 {
+			kv = resp.Kvs[0]
+		}
+		if err := g.place.see(kv, resp.Header.Revision); err != nil {
 			return err
 		}
+	}
+	if g.place.inc == 0 {
+		now, err := g.r.clock.now(ctx)
+		if err != nil {
+			return err
+		}
+		g.place.inc = now
 	}
 	lease, err := g.shard.grant(ctx)
 	if err != nil {
@@ -287,14 +307,10 @@ func (g *Registration) write(ctx context.Context, want record, look bool) error 
 	return err
 }
 
-func (g *Registration) read(ctx context.Context) (*mvccpb.KeyValue, error) {
+func (g *Registration) read(ctx context.Context) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, answering)
 	defer cancel()
-	resp, err := g.r.c.Get(ctx, g.place.key)
-	if err != nil || len(resp.Kvs) == 0 {
-		return nil, err
-	}
-	return resp.Kvs[0], nil
+	return g.r.c.Get(ctx, g.place.key)
 }
 
 // letGo takes the registration away, and tries again until ctx ends.
@@ -356,6 +372,7 @@ func (g *Registration) finish(tomb int64) {
 
 // supersede ends a registration whose place was taken.
 func (g *Registration) supersede() {
+	g.r.log.Warn("an instance was registered again elsewhere", "service", g.service, "id", g.id)
 	g.end(ErrSuperseded)
 	g.r.drop(g)
 	g.finish(0)

@@ -230,7 +230,7 @@ func TestTheCopyOnDisk(t *testing.T) {
 	l.Heal()
 	watching(t, r, service).until("fresh", func(s *discovery.Snapshot) bool { return !s.Stale && ids(s) == "i-0001" })
 
-	files, _ := filepath.Glob(filepath.Join(dir, "*"))
+	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 	if len(files) != 1 {
 		t.Fatalf("files: %v", files)
 	}
