@@ -19,8 +19,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// maxSettle is how many times --settle a stream of changes may put a rendering off.
-const maxSettle = 10
+const (
+	// maxSettle is how many times --settle a stream of changes may put a rendering off.
+	maxSettle = 10
+	// retryAfter is when a rendering that failed is tried again without a change.
+	retryAfter = 10 * time.Second
+)
 
 type renderFlags struct {
 	templates []string
@@ -61,13 +65,14 @@ All templates are rendered, then all changed files are checked, then all are rep
 each in one step, with owner and permissions kept. A file that would not change is not
 touched. If anything fails, all files stay as they are: a key without a value, a key
 that was emptied or deleted by hand, a template or a check that fails. It is told on
-standard error, and tried again at the next change.
+standard error, and tried again at the next change and every ten seconds.
 
 --check is run by sh for every file that would change, with the new content on standard
 input and its path as $1 and in CONCLAVE_FILE. The command after -- is run to its end
 when files have changed. With --signal or --restart it is a program that runs all the
 time, is started when the files are there, and is sent the signal or is restarted when
-they change; when it ends, so does render, with its exit code.`,
+they change; when it ends, so does render, with its exit code, and when render is asked
+to end it ends the program first. Only if render itself is killed the program goes on.`,
 		Example: `  conclave config render --template app.tmpl:/etc/app.conf --once
   conclave config render --template nginx.tmpl:/etc/nginx/nginx.conf --check 'nginx -t -c "$1"' -- nginx -s reload
   conclave config render --template app.tmpl:/run/app.json --signal HUP -- ./app /run/app.json
@@ -227,6 +232,7 @@ func (r *render) renderOnce(ctx context.Context) error {
 // loop renders, and again after every change.
 func (r *render) loop(ctx context.Context) error {
 	defer func() { r.program.end(r.grace.value) }()
+	told := "" // what is wrong, as it was told last
 	for first := true; ; first = false {
 		if !first {
 			if err := r.splayed(ctx); err != nil {
@@ -234,25 +240,36 @@ func (r *render) loop(ctx context.Context) error {
 			}
 		}
 		changed, err := r.round(ctx)
+		problem := ""
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil:
-			r.note("nothing is replaced: " + describe(err).Message)
+			if problem = describe(err).Message; problem != told {
+				r.note("nothing is replaced: " + problem)
+			}
 		default:
 			if err := r.after(ctx, changed); err != nil {
 				return err
 			}
 		}
-		if err := r.settled(ctx); err != nil {
+		told = problem
+		if err := r.settled(ctx, problem != ""); err != nil {
 			return err
 		}
 	}
 }
 
-// settled waits for a change, and then until there is none for a while.
-func (r *render) settled(ctx context.Context) error {
-	if err := r.wait(ctx, nil, r.src.changed); err != nil {
+// settled waits for a change, and then until there is none for a while. What failed
+// is tried again without a change too: a disk has room again, a check passes.
+func (r *render) settled(ctx context.Context, failed bool) error {
+	var retry <-chan time.Time
+	if failed {
+		timer := time.NewTimer(retryAfter)
+		defer timer.Stop()
+		retry = timer.C
+	}
+	if err := r.wait(ctx, retry, r.src.changed); err != nil {
 		return err
 	}
 	last := time.NewTimer(maxSettle * r.settle.value)
