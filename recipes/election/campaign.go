@@ -15,17 +15,13 @@ import (
 	"github.com/conclavehq/conclave/recipes/internal/state"
 )
 
-// tryFor bounds a campaign that was to be tried once, and whose way was free when
-// it began.
-const tryFor = time.Second
-
 // Campaign implements the method of the ElectionService.
 func (i *instance) Campaign(ctx context.Context, req *electionv1.CampaignRequest) (*electionv1.CampaignResponse, error) {
 	space, err := i.Named(ctx, req.GetNamespace(), req.GetName())
 	if err != nil {
 		return nil, err
 	}
-	c := candidacy{i: i, space: space, name: req.GetName(), value: req.GetValue(), seats: max(int(req.GetSeats()), 1)}
+	c := candidacy{i: i, space: space, name: req.GetName(), value: req.GetValue()}
 	if c.wait, err = service.Duration("wait", req.GetWait(), service.Forever); err != nil {
 		return nil, err
 	}
@@ -68,7 +64,6 @@ type candidacy struct {
 	space state.Space
 	name  string
 	value string
-	seats int
 	wait  time.Duration
 }
 
@@ -77,17 +72,14 @@ func (c *candidacy) win(ctx context.Context) (core.Token, error) {
 	at := service.PlaceKey{Lease: c.s.Lease(), Name: c.name}
 	c.i.places.Enter(at)
 	defer c.i.places.Leave(at)
-	bound := c.wait
-	if c.wait == 0 {
-		if err := c.free(ctx); err != nil {
-			return 0, err
-		}
-		bound = tryFor
-	}
-	waiting, done := c.i.Waiting(ctx, bound)
+	waiting, done := c.i.Waiting(ctx, c.wait)
 	defer done()
+	campaign := c.e.Campaign
+	if c.wait == 0 {
+		campaign = c.e.TryCampaign
+	}
 	for {
-		t, err := c.e.Campaign(waiting, c.value)
+		t, err := campaign(waiting, c.value)
 		if errors.Is(err, service.ErrWaited) {
 			err = c.stillLed(ctx)
 		}
@@ -105,28 +97,6 @@ func (c *candidacy) win(ctx context.Context) (core.Token, error) {
 		c.i.places.Put(at, term{t})
 		return t.Token(), status(err)
 	}
-}
-
-// free reports whether nothing is in the way of a campaign.
-func (c *candidacy) free(ctx context.Context) error {
-	n, _, err := c.i.look(ctx, c.space, c.name, true)
-	if err != nil {
-		return status(err)
-	}
-	holders, lease := n.Holders(), int64(c.s.Lease())
-	for k := range holders {
-		if holders[k].Lease == lease {
-			return nil
-		}
-	}
-	first, waits := n.First()
-	switch {
-	case len(holders) >= c.seats:
-		return led(c.name, holders[0].Owner, 0)
-	case waits && first.Lease != lease:
-		return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: %s is next", c.name, first.Owner)
-	}
-	return nil
 }
 
 // show makes others see the value of a term that was won with another one: by an
@@ -154,16 +124,8 @@ func (c *candidacy) stillLed(ctx context.Context) error {
 	n, _, err := c.i.look(ctx, c.space, c.name, false)
 	if err == nil {
 		if holders := n.Holders(); len(holders) > 0 {
-			return led(c.name, holders[0].Owner, c.wait)
+			return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: led by %s, after %v", c.name, holders[0].Owner, c.wait)
 		}
 	}
 	return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: not won after %v", c.name, c.wait)
-}
-
-// led is the error of a campaign in an election that has its leader.
-func led(name, owner string, after time.Duration) error {
-	if after == 0 {
-		return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: led by %s", name, owner)
-	}
-	return recipe.Errorf(codes.Aborted, service.ReasonLocked, "election %q: led by %s, after %v", name, owner, after)
 }

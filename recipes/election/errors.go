@@ -2,6 +2,7 @@ package election
 
 import (
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 
@@ -19,6 +20,8 @@ func status(err error) error {
 		return nil
 	case errors.Is(err, core.ErrSessionExpired), errors.Is(err, core.ErrSessionClosed), errors.Is(err, core.ErrUnknownOutcome):
 		return recipe.Status(err)
+	case errors.Is(err, election.ErrLed):
+		return recipe.Errorf(codes.Aborted, service.ReasonLocked, "%s", led(err))
 	case errors.Is(err, election.ErrSeatsMismatch), errors.Is(err, waitqueue.ErrOtherwise), errors.Is(err, election.ErrNotTransferred):
 		return recipe.Errorf(codes.Aborted, service.ReasonConflict, "%s", err)
 	case errors.Is(err, election.ErrNoLeader), errors.Is(err, election.ErrNoContender):
@@ -27,6 +30,19 @@ func status(err error) error {
 		return recipe.Errorf(codes.Aborted, service.ReasonConflict, "an operator took the place in line away")
 	default:
 		return recipe.Status(err)
+	}
+}
+
+// led says who leads where a campaign was tried once.
+func led(err error) string {
+	held, ok := errors.AsType[*waitqueue.HeldError](err)
+	switch {
+	case !ok:
+		return err.Error()
+	case held.Holder.Owner == "":
+		return fmt.Sprintf("election %q: others stand for it", held.Name)
+	default:
+		return fmt.Sprintf("election %q: led by %s", held.Name, held.Holder.Owner)
 	}
 }
 
