@@ -244,6 +244,20 @@ func TestCapacityIsExact(t *testing.T) {
 	wants(t, q, "1", "2", "3", "4", "5", "6", "7", "8", "9", "waited")
 }
 
+// A repeated enqueue needs no room: what it enqueues is there.
+func TestRepeatedIntoAFullQueue(t *testing.T) {
+	q := queue.New[string](session(t), etcd.Prefix(t), queue.WithCapacity(1))
+	id := must[queue.ID](t)(q.Enqueue(within(t), "x", queue.DedupID("d")))
+	for _, opts := range [][]queue.PutOption{{queue.DedupID("d")}, {queue.DedupID("d"), queue.WaitForRoom()}} {
+		if again := must[queue.ID](t)(q.Enqueue(within(t), "x", opts...)); again != id {
+			t.Errorf("it is %s, was %s", again, id)
+		}
+	}
+	if _, err := q.Enqueue(within(t), "x", queue.DedupID("other")); !errors.Is(err, queue.ErrFull) {
+		t.Errorf("another one: %v", err)
+	}
+}
+
 func TestDeadLetters(t *testing.T) {
 	q := queue.New[string](session(t), etcd.Prefix(t), queue.WithMaxAttempts(2))
 	id := put(t, q, "poison")

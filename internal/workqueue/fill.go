@@ -51,6 +51,10 @@ func (w *Writer) room(ctx context.Context, batch []*entry) []*entry {
 	}
 	fits, rest = w.fitting(batch)
 	for _, e := range rest {
+		if id, err := w.before(ctx, e); id != "" || err != nil {
+			e.done <- placed{id: id, err: err}
+			continue
+		}
 		if !e.Wait {
 			e.done <- placed{err: ErrFull}
 			continue
@@ -58,6 +62,22 @@ func (w *Writer) room(ctx context.Context, batch []*entry) []*entry {
 		w.park(e)
 	}
 	return fits
+}
+
+// before returns the item that was enqueued under the entry's dedup key, "" if
+// there is none. It needs no room: its enqueue is repeated.
+func (w *Writer) before(ctx context.Context, e *entry) (string, error) {
+	if e.Dedup == "" || e.asked != nil {
+		return "", nil
+	}
+	resp, err := read(ctx, w.e, clientv3.OpGet(w.root.dedup(e.Dedup)))
+	if err != nil {
+		return "", err
+	}
+	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
+		return string(kv.Value), nil
+	}
+	return "", nil
 }
 
 func (w *Writer) fitting(batch []*entry) (fits, rest []*entry) {

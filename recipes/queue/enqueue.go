@@ -39,7 +39,11 @@ func (i *instance) Enqueue(ctx context.Context, req *queuev1.EnqueueRequest) (*q
 	if err != nil {
 		return nil, err
 	}
-	calling, release := i.Waiting(ctx, max(wait, writeBudget))
+	bound := writeBudget
+	if wait > 0 {
+		bound = wait
+	}
+	calling, release := i.Waiting(ctx, bound)
 	defer release()
 	resp := new(queuev1.EnqueueResponse)
 	for _, r := range runs {

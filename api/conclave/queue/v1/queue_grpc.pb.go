@@ -68,8 +68,8 @@ type QueueServiceClient interface {
 	// An item with a dedup_id that was enqueued within the window is not put again; the
 	// answer is the id of the first. So a call of one item that may be repeated has one.
 	//
-	// Reasons: full (the queue has as many items as capacity allows; nothing was
-	// written), invalid_name, invalid_namespace, invalid_items, invalid_value,
+	// Reasons: full (the queue has as many items as capacity allows; of one item
+	// nothing was written), invalid_name, invalid_namespace, invalid_items, invalid_value,
 	// invalid_priority, invalid_delay, invalid_dedup_id, invalid_group,
 	// invalid_capacity, invalid_dedup_window, invalid_wait, not_permitted, no_space,
 	// no_quorum, recipe_restarting, outcome_unknown (enqueue it again with the same
@@ -331,8 +331,8 @@ type QueueServiceServer interface {
 	// An item with a dedup_id that was enqueued within the window is not put again; the
 	// answer is the id of the first. So a call of one item that may be repeated has one.
 	//
-	// Reasons: full (the queue has as many items as capacity allows; nothing was
-	// written), invalid_name, invalid_namespace, invalid_items, invalid_value,
+	// Reasons: full (the queue has as many items as capacity allows; of one item
+	// nothing was written), invalid_name, invalid_namespace, invalid_items, invalid_value,
 	// invalid_priority, invalid_delay, invalid_dedup_id, invalid_group,
 	// invalid_capacity, invalid_dedup_window, invalid_wait, not_permitted, no_space,
 	// no_quorum, recipe_restarting, outcome_unknown (enqueue it again with the same
