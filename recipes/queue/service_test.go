@@ -230,7 +230,7 @@ func TestBoundsAndPauses(t *testing.T) {
 	more := &queuev1.EnqueueRequest{Name: name, Capacity: 1, Items: []*queuev1.Put{{Value: "y"}}}
 	_, err := h.Enqueue(within(t), more)
 	want(t, err, codes.Aborted, "full")
-	more.Wait = durationpb.New(50 * time.Millisecond)
+	more.Wait = durationpb.New(2 * time.Second)
 	_, err = h.Enqueue(within(t), more)
 	want(t, err, codes.Aborted, "full")
 	more.Wait = durationpb.New(time.Minute)
