@@ -5,7 +5,8 @@
 // Data goes to stdout, everything else to stderr. An error is one line, with what
 // to do next below it, or with -o json one document on stderr. Exit codes are those
 // of the constants in this package, except where a command's own code comes
-// through: `lock run`, and `etcdctl` and `etcdutl`, which are upstream's.
+// through: of those that run one behind --, and of `etcdctl` and `etcdutl`, which
+// are upstream's.
 //
 // # Failure
 //

@@ -9,7 +9,8 @@ import (
 	"github.com/conclavehq/conclave/cmd/conclave/internal/supervise"
 )
 
-// The hidden roles in which `lock run` starts this binary again.
+// The hidden roles in which this binary is started again to run a command under an
+// ownership.
 const (
 	roleGuard = "__guard"
 	roleStub  = "__stub"

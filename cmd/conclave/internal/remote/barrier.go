@@ -56,17 +56,23 @@ func (c holdClaim) watch(ctx context.Context, cc grpc.ClientConnInterface) (func
 			return news{}, ctx.Err()
 		}
 		resp, err := barrierv1.NewBarrierServiceClient(cc).List(ctx, req)
-		n := news{revision: resp.GetRevision(), initial: true}
-		for _, b := range resp.GetBarriers() {
-			if b.GetName() == c.req.GetName() && b.GetKind() == barrierv1.Kind_KIND_BARRIER {
-				n.state = &standing{count: int(b.GetThere())}
-				for _, p := range b.GetMembers() {
-					n.state.owners = append(n.state.owners, owner{token: p.GetToken()})
-				}
-			}
-		}
-		return n, err
+		return c.news(resp), err
 	}, nil
+}
+
+// news is what a look says: all that there is.
+func (c holdClaim) news(resp *barrierv1.ListResponse) news {
+	n := news{revision: resp.GetRevision(), initial: true}
+	for _, b := range resp.GetBarriers() {
+		if b.GetName() != c.req.GetName() || b.GetKind() != barrierv1.Kind_KIND_BARRIER {
+			continue
+		}
+		n.state = &standing{count: int(b.GetThere())}
+		for _, p := range b.GetMembers() {
+			n.state.owners = append(n.state.owners, owner{token: p.GetToken()})
+		}
+	}
+	return n
 }
 
 func (c holdClaim) gone() error {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	barrierv1 "github.com/conclavehq/conclave/api/conclave/barrier/v1"
 	electionv1 "github.com/conclavehq/conclave/api/conclave/election/v1"
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
 	"github.com/conclavehq/conclave/core"
@@ -94,6 +95,35 @@ func TestLostIn(t *testing.T) {
 	}
 	if got := (&Held{token: token}).grantedAt(); got != 7 {
 		t.Errorf("granted at %d", got)
+	}
+}
+
+// An opened barrier is one in whose complete state the hold is not.
+func TestHoldLost(t *testing.T) {
+	c := holdClaim{&barrierv1.HoldRequest{Name: "x"}}
+	state := func(name string, kind barrierv1.Kind, tokens ...int64) *barrierv1.ListResponse {
+		b := &barrierv1.State{Name: name, Kind: kind, There: int32(len(tokens))} //nolint:gosec // few
+		for _, token := range tokens {
+			b.Members = append(b.Members, &barrierv1.Party{Token: token})
+		}
+		return &barrierv1.ListResponse{Revision: 9, Barriers: []*barrierv1.State{b}}
+	}
+	const own = 7 << tokenShift
+	for _, w := range []struct {
+		what string
+		resp *barrierv1.ListResponse
+		lost bool
+	}{
+		{"held", state("x", barrierv1.Kind_KIND_BARRIER, 1, own), false},
+		{"held by others", state("x", barrierv1.Kind_KIND_BARRIER, 1), true},
+		{"open", &barrierv1.ListResponse{Revision: 9}, true},
+		{"of another name", state("x2", barrierv1.Kind_KIND_BARRIER, own), true},
+		{"of another kind", state("x", barrierv1.Kind_KIND_DOUBLE, own), true},
+	} {
+		n := c.news(w.resp)
+		if got := (&Held{claim: c, token: own}).lostIn(n.state); (got != nil) != w.lost || !n.initial || n.revision != 9 {
+			t.Errorf("%s: %v in %+v", w.what, got, n)
+		}
 	}
 }
 
