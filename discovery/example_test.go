@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -16,11 +15,11 @@ import (
 func open() (*clientv3.Client, *core.Session) {
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	s, err := core.NewSession(context.Background(), c)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return c, s
 }
@@ -35,18 +34,18 @@ func Example() {
 	registrar := discovery.NewRegistrar(session)
 	_, err := registrar.Register(ctx, discovery.Instance{Service: "example/web", ID: "web-1", Addr: "10.0.0.1:8080"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	resolver := discovery.NewResolver(client)
 	defer resolver.Close()
 	snapshot, err := resolver.Resolve(ctx, "example/web") // from memory, after the first time
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	instance, err := snapshot.Pick()
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(instance.ID, "at", instance.Addr)
 	// Output: web-1 at 10.0.0.1:8080
@@ -63,19 +62,19 @@ func ExampleRegistration_Drain() {
 	registrar := discovery.NewRegistrar(session, discovery.WithDrainWait(0)) // by default it waits for 2 s
 	registration, err := registrar.Register(ctx, discovery.Instance{Service: "example/drain", Addr: "10.0.0.1:8080"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if err := registration.Drain(ctx); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	snapshot, err := discovery.Lookup(ctx, client, "default", "example/drain")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(len(snapshot.Instances), "to send to,", len(snapshot.Others), "draining")
 	// … end what is under way …
 	if err := registration.Deregister(); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	// Output: 0 to send to, 1 draining
 }
@@ -89,14 +88,14 @@ func ExampleResolver_Watch() {
 	registrar := discovery.NewRegistrar(session)
 	for _, id := range []string{"a", "b"} {
 		if _, err := registrar.Register(ctx, discovery.Instance{Service: "example/watch", ID: id, Addr: "10.0.0.1:80"}); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	resolver := discovery.NewResolver(client)
 	defer resolver.Close()
 	for snapshot, err := range resolver.Watch(ctx, "example/watch") {
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		fmt.Println(len(snapshot.Instances), "instances, stale:", snapshot.Stale)
 		break
@@ -113,14 +112,14 @@ func ExampleSnapshot_Report() {
 	registrar := discovery.NewRegistrar(session)
 	for _, id := range []string{"good", "bad"} {
 		if _, err := registrar.Register(ctx, discovery.Instance{Service: "example/report", ID: id, Addr: "10.0.0.1:80"}); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	resolver := discovery.NewResolver(client)
 	defer resolver.Close()
 	snapshot, err := resolver.Resolve(ctx, "example/report")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for range 5 {
 		snapshot.Report("bad", errors.New("connection refused"))
@@ -128,7 +127,7 @@ func ExampleSnapshot_Report() {
 	for range 3 {
 		instance, err := snapshot.Pick()
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		fmt.Println(instance.ID)
 	}

@@ -79,7 +79,7 @@ func get(address string) Probe {
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close()
+		defer func() { _ = resp.Body.Close() }()
 		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // the status has said what matters
 		switch {
 		case resp.StatusCode == http.StatusTooManyRequests:
@@ -136,7 +136,7 @@ func command(argv []string) Probe {
 // A Check says how often to probe, and how much to believe. Zero values are the
 // defaults.
 type Check struct {
-	Probe    Probe
+	Probe    Probe         // required
 	Interval time.Duration // between two probes: 10 s
 	Timeout  time.Duration // of one probe: 5 s, and never more than the interval
 	Rise     int           // successes in a row after which it is well again: 2

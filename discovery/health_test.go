@@ -33,7 +33,9 @@ func TestProbes(t *testing.T) {
 	go func() { done <- server.Serve(l) }()
 	defer func() {
 		server.Stop()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}()
 	status.SetServingStatus("sick", healthpb.HealthCheckResponse_NOT_SERVING)
 	addr := l.Addr().String()

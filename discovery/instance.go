@@ -48,9 +48,10 @@ type Instance struct {
 	ID string `json:"id"`
 	// Addr is host:port, as clients dial it.
 	Addr string `json:"addr"`
-	// Metadata and Tags are for whoever chooses among instances.
+	// Metadata is for whoever chooses among instances.
 	Metadata map[string]string `json:"metadata,omitempty"`
-	Tags     []string          `json:"tags,omitempty"`
+	// Tags are too.
+	Tags []string `json:"tags,omitempty"`
 	// Weight is the share of requests beside other instances, 1 to 65,535. 0 is 1.
 	Weight int `json:"weight"`
 	// Zone is where the instance runs, for readers who prefer their own.

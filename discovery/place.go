@@ -51,10 +51,9 @@ func (p *place) see(kv *mvccpb.KeyValue, now int64) error {
 		return nil
 	}
 	p.rev = kv.ModRevision
-	r, err := parse(kv)
+	r, ok := recordIn(kv)
 	switch {
-	case err != nil: // somebody's text: it is written over
-		return nil
+	case !ok: // somebody's text: it is written over
 	case r.Reg == p.reg && r.State != left:
 		p.known = true
 		p.inc = max(p.inc, r.Inc) // a late copy may have an older one
@@ -129,9 +128,9 @@ func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, besi
 			return nil
 		}
 		kv := only(res)
-		superseded := p.see(kv, res.Revision)
+		superseded := p.see(kv, res.Revision) != nil
 		switch {
-		case superseded != nil, kv == nil && !p.uncertain, kv != nil && p.value == "":
+		case superseded, kv == nil && !p.uncertain, kv != nil && p.value == "":
 			return nil
 		}
 	}

@@ -85,6 +85,12 @@ func parse(kv *mvccpb.KeyValue) (record, error) {
 	return r, nil
 }
 
+// recordIn is parse for who does not mind why.
+func recordIn(kv *mvccpb.KeyValue) (record, bool) {
+	r, err := parse(kv)
+	return r, err == nil
+}
+
 // marked returns the value of kv with an operator's mark. Fields that this
 // version does not know are kept.
 func (r record) marked(kv *mvccpb.KeyValue, mark State, by string) (string, error) {

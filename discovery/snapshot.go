@@ -24,9 +24,10 @@ type Snapshot struct {
 	Others []Instance
 	// Revision is etcd's, as of which all this is so.
 	Revision int64
-	// Stale says that it may not be so any more, and Cause why: etcd has not been
-	// heard of, or [ErrMassLoss], or [ErrFromDisk].
+	// Stale says that it may not be so any more.
 	Stale bool
+	// Cause says why it is stale: etcd has not been heard of, or [ErrMassLoss], or
+	// [ErrFromDisk].
 	Cause error
 	// Kept is how many of Instances vanished, and are here because of the guard
 	// against mass losses.

@@ -53,10 +53,10 @@ const (
 
 // Config says what a server answers, and where.
 type Config struct {
-	Client *clientv3.Client
-	Listen string       // host:port, for UDP and TCP; port 0 takes a free one
-	Domain string       // without dots at its ends; empty: [DefaultDomain]
-	Log    *slog.Logger // nil: silent
+	Client *clientv3.Client // reaches etcd
+	Listen string           // host:port, for UDP and TCP; port 0 takes a free one
+	Domain string           // without dots at its ends; empty: [DefaultDomain]
+	Log    *slog.Logger     // nil: silent
 }
 
 // A Server answers until it is closed.

@@ -43,7 +43,7 @@ func (p pickers) Build(info base.PickerBuildInfo) balancer.Picker {
 	all := make([]*backend, 0, len(info.ReadySCs))
 	near := 0
 	for sc, c := range info.ReadySCs {
-		i, _ := InstanceOf(c.Address.BalancerAttributes)
+		i, _ := InstanceOf(c.Address.BalancerAttributes) //nolint:staticcheck // package base hands on nothing else
 		b := &backend{sc: sc, id: i.ID, weight: max(i.Weight, 1), near: p.zone != "" && i.Zone == p.zone}
 		if b.near {
 			near++

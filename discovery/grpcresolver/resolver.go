@@ -102,9 +102,10 @@ func follow(ctx context.Context, r *discovery.Resolver, service string, cc resol
 func state(s *discovery.Snapshot) resolver.State {
 	st := resolver.State{Endpoints: make([]resolver.Endpoint, 0, len(s.Instances)), Addresses: make([]resolver.Address, 0, len(s.Instances))}
 	for _, i := range s.Instances {
-		a := resolver.Address{Addr: i.Addr, BalancerAttributes: attributes.New(instanceKey{}, instance{i})}
+		says := attributes.New(instanceKey{}, instance{i})
+		a := resolver.Address{Addr: i.Addr, BalancerAttributes: says} //nolint:staticcheck // package base hands on nothing else
 		st.Addresses = append(st.Addresses, a)
-		st.Endpoints = append(st.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}, Attributes: a.BalancerAttributes})
+		st.Endpoints = append(st.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}, Attributes: says})
 	}
 	return st
 }
