@@ -74,7 +74,8 @@ func (all *feeds) join(e *Election) *subscriber {
 			client: engine.Client(), log: engine.Log(),
 			standing: e.q.NewStanding(e.name, e.shared()), subscribers: make(map[*subscriber]struct{})}
 		all.byName[key] = f
-		go f.run(ctx, watch.ObserveOptions{Streams: engine.Streams(), Logger: engine.Log()})
+		// After the subscription: the feed's first state is for the one who made it.
+		defer func() { go f.run(ctx, watch.ObserveOptions{Streams: engine.Streams(), Logger: engine.Log()}) }()
 	}
 	s := &subscriber{feed: f, first: first, wake: make(chan struct{}, 1)}
 	f.mu.Lock()
