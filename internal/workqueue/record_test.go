@@ -1,6 +1,7 @@
 package workqueue
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strings"
@@ -54,7 +55,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		again, err := decode([]byte(r.encode()))
-		if err != nil || again.At != r.At || again.Order != r.Order || again.Attempts != r.Attempts || string(again.Payload) != string(r.Payload) {
+		if err != nil || again.At != r.At || again.Order != r.Order || again.Attempts != r.Attempts || !bytes.Equal(again.Payload, r.Payload) {
 			t.Errorf("read %+v, wrote and read %+v, %v", r, again, err)
 		}
 	})

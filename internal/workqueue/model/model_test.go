@@ -42,13 +42,6 @@ func holdsCases() []holdsCase {
 			Faults: Faults{LoseReply: 1, DropOut: 1, DropHere: 1}}},
 		{"1 item, 2 served consumers; 2 lost replies, visibility", false, Config{Items: 1, Consumers: 2, Served: true,
 			Faults: Faults{LoseReply: 2, Visibility: 1}}},
-		{"1 item, 2 served consumers; lost reply, 2 visibilities, expiry, cancel", true, Config{Items: 1, Consumers: 2, Served: true,
-			Faults: Faults{LoseReply: 1, Visibility: 2, Expire: 1, Cancel: 1}}},
-		{"1 item, 3 consumers; lost reply, expiry", true, Config{Items: 1, Consumers: 3, Faults: Faults{LoseReply: 1, Expire: 1}}},
-		{"1 item, 2 consumers; 3 lost replies, expiry, cancel", true, Config{Items: 1, Consumers: 2,
-			Faults: Faults{LoseReply: 3, Expire: 1, Cancel: 1}}},
-		{"1 item, 2 consumers; every fault once", true, Config{Items: 1, Consumers: 2,
-			Faults: Faults{LoseReply: 1, Expire: 1, Crash: 1, Visibility: 1, Cancel: 1, DropOut: 1, DropHere: 1}}},
 	}
 }
 
