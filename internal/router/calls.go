@@ -21,7 +21,6 @@ func (g *register) add(c *call) error {
 	if g.cause != nil {
 		return g.cause
 	}
-	c.own.Context = c.ctx
 	c.ctx = &c.own
 	if c.older = g.last; g.last != nil {
 		g.last.next = c

@@ -17,7 +17,7 @@ func TestEnding(t *testing.T) {
 			var ctx context.Context = e
 			if asked {
 				child, stop := context.WithCancel(e)
-				defer stop()
+				t.Cleanup(stop)
 				ctx = child
 			}
 			if ctx.Err() != nil || context.Cause(ctx) != nil || ctx.Value(router) != "kept" {

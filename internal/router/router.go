@@ -133,7 +133,8 @@ func (r *Router) Handle(_ any, stream grpc.ServerStream) error {
 	if rt == nil {
 		rt = r.unknown
 	}
-	return rt.enter(&call{ServerStream: stream, router: r, route: rt, ctx: stream.Context()})
+	ctx := stream.Context()
+	return rt.enter(&call{ServerStream: stream, router: r, route: rt, ctx: ctx, own: ending{Context: ctx}})
 }
 
 // ServerOptions returns what a grpc.Server needs so that every call that it has
