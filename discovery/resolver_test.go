@@ -230,6 +230,9 @@ func TestTheCopyOnDisk(t *testing.T) {
 	l.Heal()
 	watching(t, r, service).until("fresh", func(s *discovery.Snapshot) bool { return !s.Stale && ids(s) == "i-0001" })
 
+	if err := r.Close(); err != nil { // which would write it again
+		t.Fatal(err)
+	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 	if len(files) != 1 {
 		t.Fatalf("files: %v", files)
