@@ -22,9 +22,9 @@ have ended; then its own exit code comes through. All must give the same N. When
 have left NAME can be entered again: that is the next generation.
 
 The command finds CONCLAVE_GENERATION in its environment, beside what conclave lock
-run gives it, and is guarded in the same way. One that dies before N were there is
-not waited for, nor is one that dies inside; with --break-on-loss the former breaks
-the generation for all others, who then exit with 5.
+run gives it, and is guarded in the same way. If one dies before N are there the
+others wait for another; with --break-on-loss they exit with 5. One that dies inside
+counts as one that has ended.
 
 Exit codes of its own: 5 N are inside already, others are there with another N, the
 generation broke, or --wait elapsed; 7 the place was lost while the command ran.`,

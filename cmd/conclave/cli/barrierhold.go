@@ -79,7 +79,11 @@ func (a *app) printHold(name string, token core.Token, persistent bool) error {
 		Token      string `json:"token"`
 		Persistent bool   `json:"persistent"`
 	}{name, tokenText(int64(token)), persistent}
-	return a.print(doc, [][]string{{clean(name), doc.Token}})
+	err := a.print(doc, [][]string{{clean(name), doc.Token}})
+	if err == nil && !persistent && isTerminal(a.stdout) {
+		a.note(fmt.Sprintf("barrier %q: held until this ends, with Ctrl-C", name))
+	}
+	return err
 }
 
 type openFlags struct {

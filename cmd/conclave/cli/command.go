@@ -88,7 +88,7 @@ func withoutOwn(env []string) []string {
 	out := make([]string, 0, len(env)+4)
 	for _, kv := range env {
 		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "CONCLAVE_NAME", "CONCLAVE_TOKEN", "CONCLAVE_SESSION", "CONCLAVE_OWNER":
+		case "CONCLAVE_NAME", "CONCLAVE_TOKEN", "CONCLAVE_SESSION", "CONCLAVE_OWNER", "CONCLAVE_GENERATION":
 		default:
 			out = append(out, kv)
 		}
