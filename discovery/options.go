@@ -3,6 +3,7 @@ package discovery
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
@@ -115,7 +116,7 @@ func (o options) check() error {
 		return fmt.Errorf("naming: the prefix %q is one of Conclave's own keys", o.naming)
 	case o.drainWait < 0 || o.drainWait > maxDrainWait:
 		return fmt.Errorf("drain wait: %v is outside 0s to %v", o.drainWait, maxDrainWait)
-	case r.share < 0 || r.share > 1 || r.share != r.share: //nolint:staticcheck // not a number is not itself
+	case r.share < 0 || r.share > 1 || math.IsNaN(r.share):
 		return fmt.Errorf("guard: share %v is outside 0 to 1", r.share)
 	case r.window <= 0 || r.hold <= 0:
 		return fmt.Errorf("guard: window %v and hold %v must be more than 0s", r.window, r.hold)

@@ -128,7 +128,7 @@ func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, besi
 			return nil
 		}
 		kv := only(res)
-		superseded := p.see(kv, res.Revision) != nil
+		superseded := errors.Is(p.see(kv, res.Revision), ErrSuperseded)
 		switch {
 		case superseded, kv == nil && !p.uncertain, kv != nil && p.value == "":
 			return nil
