@@ -15,8 +15,16 @@ func listed(tb testing.TB, q barrier.Query) *barrier.Page {
 	return must[*barrier.Page](tb)(barrier.List(within(tb), etcd.Client(tb), q))
 }
 
+// unique is a namespace that no other run of a test has.
+func unique(tb testing.TB) string {
+	tb.Helper()
+	number, _, _ := strings.Cut(etcd.Prefix(tb), "-")
+	return "listed-" + number
+}
+
 func TestListTellsWhoIsThere(t *testing.T) {
-	s := session(t, core.WithNamespace("listed"), core.WithOwner("us"))
+	ns := unique(t)
+	s := session(t, core.WithNamespace(ns), core.WithOwner("us"))
 	held(t, barrier.New(s, "b/ü", barrier.WithPurpose("loading")))
 	ctx, cancel := context.WithCancel(within(t))
 	d := entering(ctx, barrier.NewDouble(s, "d", 2, barrier.WithBreakOnLoss()))
@@ -24,9 +32,9 @@ func TestListTellsWhoIsThere(t *testing.T) {
 	noError(t, barrier.NewLatch(s, "l", 3).CountDown(within(t), "a"))
 	noError(t, barrier.NewLatch(s, "o", 1).CountDown(within(t), "a"))
 	must[int64](t)(barrier.NewCyclic(s, "o", 1).Await(within(t)))
-	eventually(t, "the ticket", func() bool { return len(etcd.Dump(t, "/conclave/listed/barrier/d/double/in/")) == 1 })
+	eventually(t, "the ticket", func() bool { return len(etcd.Dump(t, "/conclave/"+ns+"/barrier/d/double/in/")) == 1 })
 	var lines []string
-	p := listed(t, barrier.Query{Namespace: "listed"})
+	p := listed(t, barrier.Query{Namespace: ns})
 	for _, st := range p.States {
 		line := fmt.Sprint(st.Name, " ", st.Kind, " ", st.Phase, " ", st.There, "/", st.Parties, " gen ", st.Generation)
 		for _, m := range st.Members {
@@ -52,7 +60,8 @@ o latch open 1/1 gen 1`
 }
 
 func TestListByPages(t *testing.T) {
-	s := session(t, core.WithNamespace("paged"))
+	ns := unique(t)
+	s := session(t, core.WithNamespace(ns))
 	for i := range 7 {
 		noError(t, barrier.NewLatch(s, fmt.Sprintf("jobs/%d", i), 1).CountDown(within(t), "a"))
 		noError(t, barrier.NewLatch(s, fmt.Sprintf("other-%d", i), 1).CountDown(within(t), "a"))
@@ -60,13 +69,13 @@ func TestListByPages(t *testing.T) {
 	// One name with more keys than one read returns.
 	c := etcd.Client(t)
 	for i := range 1100 {
-		if _, err := c.Put(within(t), fmt.Sprintf("/conclave/paged/barrier/jobs%%2F3/hold/%04d", i), "{}"); err != nil {
+		if _, err := c.Put(within(t), fmt.Sprintf("/conclave/%s/barrier/jobs%%2F3/hold/%04d", ns, i), "{}"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var names []string
 	there, pages := 0, 0
-	for q := (barrier.Query{Namespace: "paged", Prefix: "jobs/", Limit: 2}); ; {
+	for q := (barrier.Query{Namespace: ns, Prefix: "jobs/", Limit: 2}); ; {
 		p := listed(t, q)
 		pages++
 		for _, st := range p.States {

@@ -12,7 +12,7 @@ import (
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
-// ErrCounting: the latch is not at zero.
+// ErrCounting says that the latch is not at zero.
 var ErrCounting = errors.New("still counting")
 
 // A LatchRequest names a latch.

@@ -27,7 +27,7 @@ func (m *Member) Generation() int64 { return m.gen }
 
 // member makes an ownership of the ticket that stands.
 func (a *arrival) member(ctx, call context.Context, p passed) (*Member, error) {
-	if p.create == 0 { // every reply that told it was lost
+	if p.create == 0 || a.req.OnePerLease { // no reply told it, or another host's call may have put it again
 		call, cancel := a.h.background(context.WithoutCancel(call))
 		defer cancel()
 		resp, err := a.h.e.Client().Get(call, a.ticket())
