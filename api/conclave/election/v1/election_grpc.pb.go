@@ -82,10 +82,10 @@ type ElectionServiceClient interface {
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_value,
 	// invalid_priority, invalid_zone, invalid_preferred_zones, invalid_purpose,
-	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the election is in use with
-	// another number of seats, or an operator took the place in line away),
-	// session_expired, not_permitted, no_space, no_quorum, recipe_restarting,
-	// outcome_unknown.
+	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the
+	// election is in use with another number of seats, the session stands in it
+	// otherwise, or an operator took the place in line away), session_expired,
+	// not_permitted, no_space, no_quorum, recipe_restarting, outcome_unknown.
 	Campaign(ctx context.Context, in *CampaignRequest, opts ...grpc.CallOption) (*CampaignResponse, error)
 	// Resign ends the term with this token and lets the first in line lead, or the
 	// candidate to whom the term is being transferred. It works at any host, also at
@@ -354,10 +354,10 @@ type ElectionServiceServer interface {
 	//
 	// Reasons: locked, invalid_name, invalid_namespace, invalid_value,
 	// invalid_priority, invalid_zone, invalid_preferred_zones, invalid_purpose,
-	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the election is in use with
-	// another number of seats, or an operator took the place in line away),
-	// session_expired, not_permitted, no_space, no_quorum, recipe_restarting,
-	// outcome_unknown.
+	// invalid_seats, invalid_wait, invalid_grace, invalid_session_id, conflict (the
+	// election is in use with another number of seats, the session stands in it
+	// otherwise, or an operator took the place in line away), session_expired,
+	// not_permitted, no_space, no_quorum, recipe_restarting, outcome_unknown.
 	Campaign(context.Context, *CampaignRequest) (*CampaignResponse, error)
 	// Resign ends the term with this token and lets the first in line lead, or the
 	// candidate to whom the term is being transferred. It works at any host, also at
