@@ -74,7 +74,8 @@ func NewRegistrar(s *core.Session, opts ...Option) *Registrar {
 		wake:   make(chan struct{}, 1), ended: make(chan struct{}),
 		regs: make(map[*Registration]struct{}), current: make(map[string]*Registration), tombs: make(map[string]int64)}
 	r.farewells.r, r.clock.c = r, r.c
-	r.ctx, r.stop = context.WithCancel(context.Background())
+	// Without the client there is nothing left to keep.
+	r.ctx, r.stop = context.WithCancel(s.Client().Ctx())
 	return r
 }
 

@@ -171,6 +171,7 @@ func (r *registering) run(ctx context.Context) error {
 		<-monitored
 	}()
 	if r.command == nil {
+		r.note(fmt.Sprintf("service %q: instance %q is registered", r.instance.Service, r.instance.ID))
 		return r.await(ctx, e)
 	}
 	return r.runCommand(ctx, e)
