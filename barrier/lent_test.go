@@ -174,14 +174,14 @@ func TestHoldAtOneHostReleaseAtAnother(t *testing.T) {
 // caller has left through another one.
 func TestLateRequestOfADeadHost(t *testing.T) {
 	name := etcd.Prefix(t)
-	f := coretest.NewFaults()
-	one, two, caller := newHost(t, f.DialOptions()...), newHost(t), session(t)
-	lateHold, lateJoin := f.Late(holdRequest, coretest.Silently()), f.Late(joinRequest, coretest.Silently())
+	f, g := coretest.NewFaults(), coretest.NewFaults()
+	holds, enters, two, caller := newHost(t, f.DialOptions()...), newHost(t, g.DialOptions()...), newHost(t), session(t)
+	lateHold, lateJoin := f.Late(holdRequest, coretest.Silently()), g.Late(joinRequest, coretest.Silently())
 	ctx, cancel := context.WithCancel(within(t))
 	h := inBackground(func() (*barrier.Hold, error) {
-		return barrier.New(one.of(t, caller), name, barrier.WithOnePerSession()).Hold(ctx)
+		return barrier.New(holds.of(t, caller), name, barrier.WithOnePerSession()).Hold(ctx)
 	})
-	e := entering(ctx, one.double(t, caller, name, 1))
+	e := entering(ctx, enters.double(t, caller, name, 1))
 	noError(t, lateHold.Wait(within(t)))
 	noError(t, lateJoin.Wait(within(t)))
 	noError(t, held(t, barrier.New(two.of(t, caller), name, barrier.WithOnePerSession())).Release())
