@@ -166,6 +166,8 @@ func electionGoesOnAfterEtcdWasAway(t *testing.T, direct bool) {
 	h := newHouse(t, direct)
 	p := newPolity(h, "boss --ttl 5s", 2)
 	now := p.leader(0)
+	c := h.client()
+	eventually(t, "both in line", func() bool { _, sessions := left(t, c); return sessions == 2 })
 	h.signal(h.dev, syscall.SIGKILL)
 	eventually(t, "the command's end", func() bool { return gone(now.command) })
 	h.restart()

@@ -83,9 +83,11 @@ func electionWatchGoesOn(t *testing.T, direct bool) {
 	p := newPolity(h, "boss --ttl 1h", 2)
 	first := p.leader(0)
 	w.until(t, 1, false)
-	h.restart()
 	c := h.client()
-	eventually(t, "both in line", func() bool { _, sessions := left(t, c); return sessions >= 2 })
+	both := func() bool { _, sessions := left(t, c); return sessions == 2 }
+	eventually(t, "both in line", both)
+	h.restart()
+	eventually(t, "both in line", both)
 	h.signal(p.run[first.wrapper], syscall.SIGTERM)
 	second := p.leader(first.token)
 	w.until(t, 2, false)
@@ -95,6 +97,11 @@ func electionWatchGoesOn(t *testing.T, direct bool) {
 	for token, n := range terms {
 		if n != 1 {
 			t.Errorf("the term %s was told %d times: %+v", token, n, lines)
+		}
+	}
+	for _, line := range lines {
+		if line.Revision == "" {
+			t.Errorf("a line without a revision: %+v", lines)
 		}
 	}
 }
