@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -219,13 +220,22 @@ func BenchmarkBacklog(b *testing.B) {
 			takes := rate(b, 16, 2000, time.Minute, q.take)
 			b.ReportMetric(puts, fmt.Sprintf("put-%d/s", backlog))
 			b.ReportMetric(takes, fmt.Sprintf("take-%d/s", backlog))
+			fmt.Printf("backlog %d: filled in %v, put %.0f/s, take %.0f/s\n", backlog, time.Since(began), puts, takes) // it takes minutes
 			have = backlog
 		}
-		began := time.Now()
-		rate(b, 16, have, 20*time.Minute, q.take)
-		b.ReportMetric(float64(have)/time.Since(began).Seconds(), "drain/s")
+		b.ReportMetric(rate(b, 256, have, drainFor(b), q.take), "drain/s")
 		report(b, e)
 	}
+}
+
+// drainFor bounds the last part of the benchmark: CONCLAVE_DRAIN, or 20 min.
+func drainFor(b *testing.B) time.Duration {
+	b.Helper()
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("CONCLAVE_DRAIN"), "20m"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return d
 }
 
 // report tells the size of the database and of the process after compaction.

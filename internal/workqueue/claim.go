@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,49 +14,91 @@ import (
 )
 
 const (
-	claimItems = 56 // two operations each, and some more
+	claimItems = 56 // of one request: two operations each, and some more
+	maxTrials  = 2  // requests at once
 	maxSpread  = 7  // batches behind the head, when others claim too
 )
 
 // errConflict says that somebody else took some of the items.
 var errConflict = errors.New("items were claimed by another session")
 
-// claim takes up to want of the candidates. What it returns is claimed; the
-// candidates that are left are those that it did not try for. The place in line
-// is given up with the claim if it satisfies everybody who waits here.
-func (p *puller) claim(ctx context.Context, want int) ([]*Delivery, error) {
+// trial is one request of a claim, and how it went.
+type trial struct {
+	batch []chosen
+	last  bool  // it gives up the place in line
+	here  int64 // that it was guarded by
+	r     commit.Result
+	err   error
+}
+
+// claim takes up to want of the candidates, hands them on, and returns how many
+// they were. The candidates that are left are those that it did not try for. The
+// place in line is given up with the claim if it satisfies everybody who waits
+// here. Who wants many gets them by several requests at once.
+func (p *puller) claim(ctx context.Context, want int) (int, error) {
 	most := claimItems
 	if p.d.e.Borrowed() {
 		most = claimItems * 2 / 3 // which have a third operation
 	}
-	batch := p.choose(min(want, most))
-	if len(batch) == 0 {
-		return nil, nil
+	var trials []*trial
+	for want > 0 && len(trials) < maxTrials {
+		batch := p.choose(min(want, most))
+		if len(batch) == 0 {
+			break
+		}
+		want -= len(batch)
+		trials = append(trials, &trial{batch: batch, last: want == 0, here: p.here})
 	}
 	sent := clock.Now()
-	txn := p.claimTxn(batch, len(batch) >= want)
-	r, err := p.d.e.Do(ctx, txn)
-	if err == nil && r.Succeeded {
+	p.try(ctx, trials)
+	n := 0
+	var errs []error
+	for _, t := range trials {
+		all, err := p.concluded(ctx, t, sent)
+		p.d.serve(all)
+		n, errs = n+len(all), append(errs, err)
+	}
+	return n, errors.Join(errs...)
+}
+
+// try sends the requests, and waits for their answers.
+func (p *puller) try(ctx context.Context, trials []*trial) {
+	var others sync.WaitGroup
+	for i, t := range trials {
+		txn := p.claimTxn(t.batch, t.last)
+		if i == len(trials)-1 {
+			t.r, t.err = p.d.e.Do(ctx, txn)
+			break
+		}
+		others.Go(func() { t.r, t.err = p.d.e.Do(ctx, txn) })
+	}
+	others.Wait()
+}
+
+// concluded returns what a request took. If it did not take all of its batch, or
+// nobody knows, the items are tried for one by one.
+func (p *puller) concluded(ctx context.Context, t *trial, sent clock.Stamp) ([]*Delivery, error) {
+	switch {
+	case t.err == nil && t.r.Succeeded:
 		p.spread /= 2
-		if len(batch) >= want {
+		if t.last {
 			p.leftLine()
 		}
-		return p.claimed(batch, sent, func(int) (bool, int64) { return true, r.Revision }), nil
+		return p.claimed(t.batch, t.here, sent, func(int) (bool, int64) { return true, t.r.Revision }), nil
+	case errors.Is(t.err, commit.ErrUnknown):
+		return p.claimEach(ctx, t.batch, sent, true)
+	case t.err != nil:
+		return nil, t.err
+	case len(t.r.Responses[0].GetResponseRange().GetKvs()) > 0:
+		p.scan.paused = true
+		return nil, nil
 	}
-	if err == nil {
-		if len(r.Responses[0].GetResponseRange().GetKvs()) > 0 {
-			p.scan.paused = true
-			return nil, nil
-		}
-		if here := first(r, 1); here == nil || here.CreateRevision != p.here {
-			p.here = 0
-			return nil, nil
-		}
-		p.spread = min(2*p.spread+1, maxSpread)
-	} else if !errors.Is(err, commit.ErrUnknown) {
-		return nil, err
+	if here := first(t.r, 1); here == nil || here.CreateRevision != t.here {
+		p.here = 0
+		return nil, nil
 	}
-	return p.claimEach(ctx, batch, sent, err != nil)
+	p.spread = min(2*p.spread+1, maxSpread)
+	return p.claimEach(ctx, t.batch, sent, false)
 }
 
 // claimEach takes items one by one in one transaction. If the outcome of an
@@ -82,7 +125,7 @@ func (p *puller) claimEach(ctx context.Context, batch []chosen, sent clock.Stamp
 				return nil, nil
 			}
 		case err == nil:
-			all := p.claimed(batch, sent, func(i int) (bool, int64) {
+			all := p.claimed(batch, p.here, sent, func(i int) (bool, int64) {
 				n := r.Nested(i)
 				if n.Succeeded || !unknown {
 					return n.Succeeded, r.Revision
@@ -207,11 +250,11 @@ func (p *puller) claimEachTxn(batch []chosen) commit.Txn {
 
 // claimed makes deliveries of a batch; took tells of each item whether it was
 // claimed, and at which revision.
-func (p *puller) claimed(batch []chosen, sent clock.Stamp, took func(i int) (bool, int64)) []*Delivery {
+func (p *puller) claimed(batch []chosen, here int64, sent clock.Stamp, took func(i int) (bool, int64)) []*Delivery {
 	all := make([]*Delivery, 0, len(batch))
 	for i, c := range batch {
 		if ok, rev := took(i); ok {
-			all = append(all, &Delivery{d: p.d, ID: idOf(c.key), Rec: c.rec, rev: rev, here: p.here, at: sent, lasts: p.d.cfg.Visibility})
+			all = append(all, &Delivery{d: p.d, ID: idOf(c.key), Rec: c.rec, rev: rev, here: here, at: sent, lasts: p.d.cfg.Visibility})
 		}
 	}
 	return all

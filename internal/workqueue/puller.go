@@ -123,19 +123,18 @@ func (p *puller) once(ctx context.Context, want int) (int, error) {
 			p.cands = nil
 			return 0, nil
 		}
-		all, err := p.claim(ctx, want)
-		p.d.serve(all)
+		n, err := p.claim(ctx, want)
 		if cleaned, cleanErr := p.clean(ctx); cleanErr != nil && err == nil {
 			err = cleanErr
 		} else if cleaned {
 			looked = false
 		}
-		if errors.Is(err, errConflict) && len(all) == 0 {
-			p.cands = nil // what was read is old
+		if err != nil {
+			p.cands = nil // what was read is old, or what comes before it was not taken
 		}
-		if len(all) > 0 || err != nil || p.here == 0 {
+		if n > 0 || err != nil || p.here == 0 {
 			p.tell(ctx)
-			return max(len(all), 1), err
+			return max(n, 1), err
 		}
 	}
 }
