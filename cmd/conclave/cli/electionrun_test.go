@@ -133,9 +133,8 @@ func electionChangesLeaders(t *testing.T, direct bool) {
 		}
 	}
 	p.ticks()
-	if keys, sessions := left(t, c); keys != 0 || sessions != 0 {
-		t.Errorf("%d keys and %d sessions are left", keys, sessions)
-	}
+	// On a busy machine a guard may have to end what its wrapper had no patience for.
+	eventually(t, "nothing left", func() bool { keys, sessions := left(t, c); return keys == 0 && sessions == 0 })
 }
 
 // Without wrapper and guard it is the TTL that ends the term.

@@ -265,6 +265,9 @@ func termWhileWaitingAndEtcdIsStopped(t *testing.T, direct bool) {
 	if code := h.code(waiter); code != 143 {
 		t.Errorf("exit %d, want 143", code)
 	}
+	// What it had no patience for its guard has.
+	h.signal(h.dev, syscall.SIGCONT)
+	eventually(t, "the end of the waiter's session", func() bool { _, sessions := left(t, c); return sessions == 1 })
 }
 
 func TestLeaseRevokedByHand(t *testing.T) { bothWays(t, leaseRevokedByHand) }

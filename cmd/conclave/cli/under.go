@@ -122,11 +122,16 @@ func (j *job) run(ctx context.Context) outcome {
 		err, atMost = exitError(128+int(told.sig)), releasing
 	}
 	out := outcome{err: err, opened: s != nil, told: signaled}
+	// Why the command did not run is what matters.
+	var left error
 	if s != nil {
-		// Why the command did not run is what matters.
-		out.told, _ = j.letGo(s, o, atMost, signaled)
+		out.told, left = j.letGo(s, o, atMost, signaled)
 	}
-	if cfg.Guard != nil {
+	switch {
+	case cfg.Guard == nil:
+	case errors.Is(left, errLeft):
+		cfg.Guard.Leave() // which has more patience
+	default:
 		cfg.Guard.End()
 	}
 	return out

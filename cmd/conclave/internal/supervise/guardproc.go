@@ -47,6 +47,10 @@ func StartGuard(args []string, will string) (*GuardProcess, error) {
 // End lets the guard go, for those who do not come to Run. It waits for its end.
 func (g *GuardProcess) End() { g.proc.end() }
 
+// Leave lets the guard carry out the will, as if this process were dead, and does
+// not wait for it.
+func (g *GuardProcess) Leave() { _ = g.proc.orders.Close() }
+
 func willOrders(will string) []string {
 	if will == "" {
 		return nil

@@ -16,6 +16,9 @@ func StartGuard([]string, string) (*GuardProcess, error) { return nil, ErrUnsupp
 // End has nothing to end.
 func (*GuardProcess) End() {}
 
+// Leave has nothing to leave to.
+func (*GuardProcess) Leave() {}
+
 // Guard has nothing to guard on this system.
 func Guard(io.Reader, io.Writer, func(string)) int { return 1 }
 
