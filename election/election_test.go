@@ -346,7 +346,7 @@ func TestInvalid(t *testing.T) {
 		"purpose":  election.New(s, "x", election.WithPurpose("\x00")),
 		"zone":     election.New(s, "x", election.WithZone(strings.Repeat("z", 65))),
 
-		"preferred zones": election.New(s, "x", election.WithPreferredZones(make([]string, 16)...)),
+		"preferred_zones": election.New(s, "x", election.WithPreferredZones(make([]string, 16)...)),
 	} {
 		_, err := e.Campaign(within(t), "v")
 		isAll(t, err, core.ErrInvalid)

@@ -120,7 +120,7 @@ func (o *options) rank() int {
 func (o *options) validate() error {
 	err := keyspace.CheckName("name", o.request.Names[0])
 	if len(o.preferred) > waitqueue.MaxRank {
-		err = errors.Join(err, fmt.Errorf("preferred zones: %d given, at most %d", len(o.preferred), waitqueue.MaxRank))
+		err = errors.Join(err, fmt.Errorf("preferred_zones: %d given, at most %d", len(o.preferred), waitqueue.MaxRank))
 	}
 	if o.seats < 1 || o.seats > maxSeats {
 		err = errors.Join(err, fmt.Errorf("seats: %d is outside 1 to %d", o.seats, maxSeats))
