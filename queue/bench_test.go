@@ -223,7 +223,9 @@ func BenchmarkBacklog(b *testing.B) {
 			fmt.Printf("backlog %d: filled in %v, put %.0f/s, take %.0f/s\n", backlog, time.Since(began), puts, takes) // it takes minutes
 			have = backlog
 		}
-		b.ReportMetric(rate(b, 256, have, drainFor(b), q.take), "drain/s")
+		drained := rate(b, 256, have, drainFor(b), q.take)
+		b.ReportMetric(drained, "drain/s")
+		fmt.Printf("drained %d at %.0f/s\n", have, drained)
 		report(b, e)
 	}
 }
@@ -246,7 +248,9 @@ func report(b *testing.B, e *coretest.Etcd) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := c.Compact(within(b), e.Revision(b), clientv3.WithCompactPhysical()); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute) // a million items take more than one
+	defer cancel()
+	if _, err := c.Compact(ctx, e.Revision(b), clientv3.WithCompactPhysical()); err != nil {
 		b.Fatal(err)
 	}
 	after, err := c.Status(within(b), e.Endpoint())
