@@ -94,12 +94,12 @@ func ackTaken(ctx context.Context, name string, d *delivery) error {
 	switch {
 	case err == nil:
 		return nil
-	case isStale(err):
-		return &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "stale_delivery", cause: err,
-			Message: fmt.Sprintf("queue %q: item %s was printed too late, and comes again", name, d.id)}
 	case errors.Is(err, core.ErrUnknownOutcome), ctx.Err() != nil:
 		return &Error{Exit: ExitUnknown, Code: "unknown", Reason: "outcome_unknown", cause: err,
 			Message: fmt.Sprintf("queue %q: item %s was printed, and it is not known whether it comes again", name, d.id)}
+	case isStale(err):
+		return &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "stale_delivery", cause: err,
+			Message: fmt.Sprintf("queue %q: item %s was printed too late, and comes again", name, d.id)}
 	}
 	return err
 }

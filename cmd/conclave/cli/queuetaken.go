@@ -137,7 +137,17 @@ func (t *taken) run() (supervise.Result, error) {
 	signals, done := h.signaled()
 	defer done()
 	cfg := h.command
-	cfg.Stdin, cfg.Signals, cfg.Lost, cfg.Remaining = stdin, signals, t.lost, t.remaining
+	cfg.Stdin, cfg.Signals, cfg.Lost = stdin, signals, t.lost
+	// One at a time, until the stub is there: another process that is started meanwhile
+	// inherits this one's gate, and the command is not known to have begun until both
+	// have ended. What Run asks first of all then is what remains.
+	h.starting.Lock()
+	started := sync.OnceFunc(h.starting.Unlock)
+	defer started()
+	cfg.Remaining = func() time.Duration {
+		started()
+		return t.remaining()
+	}
 	cfg.Env = append(withoutItem(withoutOwn(h.app.environ)),
 		"CONCLAVE_NAME="+h.name,
 		"CONCLAVE_TOKEN="+strconv.FormatInt(int64(t.token), 10),
@@ -207,10 +217,10 @@ func (t *taken) done() {
 	err := t.ack(ctx)
 	switch {
 	case err == nil:
-	case isStale(err):
-		t.h.say(t, "the command ended too late, its delivery was over: it is delivered again")
 	case errors.Is(err, core.ErrUnknownOutcome), ctx.Err() != nil:
 		t.h.say(t, "the command ended, and it is not known whether that is recorded: it may be delivered again")
+	case isStale(err):
+		t.h.say(t, "the command ended too late, its delivery was over: it is delivered again")
 	default:
 		t.h.say(t, "could not be acked, and is delivered again: "+oneLine(describe(err)))
 	}
