@@ -107,7 +107,7 @@ func (o *options) validate(name string) error {
 	check(!o.bounded || o.capacity >= 1 && o.capacity <= MaxCapacity, "capacity: %d is outside 1 to %d", o.capacity, MaxCapacity)
 	check(o.codec != nil, "codec: is nil")
 	check(o.concurrency >= 1 && o.concurrency <= MaxConcurrency, "concurrency: %d is outside 1 to %d", o.concurrency, MaxConcurrency)
-	check(o.window >= 2*time.Second && o.window <= maxDedupWindow, "dedup window: %v is outside 2s to %v", o.window, maxDedupWindow)
+	check(o.window >= 2*time.Second && o.window <= maxDedupWindow, "dedup_window: %v is outside 2s to %v", o.window, maxDedupWindow)
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %w", core.ErrInvalid, errors.Join(errs...))
 	}
@@ -162,7 +162,7 @@ func (o *putOptions) validate() error {
 	for _, text := range []struct {
 		field, value string
 		set          bool
-	}{{"dedup id", o.dedup, o.deduped}, {"group", o.group, o.grouped}} {
+	}{{"dedup_id", o.dedup, o.deduped}, {"group", o.group, o.grouped}} {
 		if text.set && text.value == "" {
 			errs = append(errs, fmt.Errorf("%s: is empty", text.field))
 		}

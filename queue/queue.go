@@ -106,7 +106,7 @@ func (q *Queue[T]) EnqueueAll(ctx context.Context, vs []T, opts ...PutOption) ([
 	for i, v := range vs {
 		var err error
 		if puts[i], err = q.put(v, opts); err == nil && len(vs) > 1 && puts[i].Dedup != "" {
-			err = invalid("dedup id: is for one value, not for %d", len(vs))
+			err = invalid("dedup_id: is for one value, not for %d", len(vs))
 		}
 		if err != nil {
 			return nil, named(q.name, err)

@@ -37,6 +37,9 @@ func newOwners(t *testing.T, r recipe.Recipe, cfg, method, own string) *scene {
 	a, b, x, ended := open(""), open("default"), open("elsewhere"), open("")
 	ok("session.v1.SessionService/Close", fmt.Sprintf(`{"sessionId":%q}`, ended))
 	s.ids = strings.NewReplacer("@A", a, "@B", b, "@X", x, "@ENDED", ended)
+	if service, last, _ := strings.Cut(method, "/"); last == "Dequeue" {
+		ok(service+"/Enqueue", `{"name":"held","items":[{"value":"v"}]}`)
+	}
 	got := ok(method, s.ids.Replace(own))
 	token := got.Token
 	if token == "" { // of an item
