@@ -147,3 +147,46 @@ func TestQueueWorkOutlivesARestart(t *testing.T) {
 		}
 	})
 }
+
+// Workers that are told to end in the middle of it lose nothing, and do nothing twice.
+func TestQueueWorkEndsInTheMiddle(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct bool) {
+		h := newHouse(t, direct)
+		const items, rounds = 40, 4
+		done := filepath.Join(t.TempDir(), "done")
+		lines := func() []string {
+			b, err := os.ReadFile(done)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			return strings.Fields(string(b))
+		}
+		put := h.command("queue", "put", "jobs", "--lines")
+		var all strings.Builder
+		for n := range items {
+			all.WriteString(strconv.Itoa(n) + "\n")
+		}
+		put.Stdin = strings.NewReader(all.String())
+		if err := put.Run(); err != nil {
+			t.Fatal(err)
+		}
+		for round := range rounds {
+			w := h.under("queue work jobs --concurrency 4 --grace 1m", `trap '' TERM; id=$(cat); sleep 0.02; echo $id >> `+done)
+			want := items * (round + 1) / rounds
+			eventually(t, strconv.Itoa(want)+" items", func() bool { return len(lines()) >= want })
+			h.signal(w, syscall.SIGTERM)
+			if code := h.code(w); code != 0 {
+				t.Errorf("exit %d, want 0", code)
+			}
+		}
+		times := make(map[string]int)
+		for _, id := range lines() {
+			if times[id]++; times[id] > 1 {
+				t.Errorf("item %s was done %d times", id, times[id])
+			}
+		}
+		if s := h.stats("jobs"); len(times) != items || s.Depth != 0 || s.Dead != 0 {
+			t.Errorf("%d of %d items are done, left: %+v", len(times), items, s)
+		}
+	})
+}
