@@ -130,7 +130,7 @@ func refusedNames(verbs []verb, session map[string]bool) []bad {
 			all = append(all, v.of(n.what, with+`"name":"`+n.json+`"`, codes.InvalidArgument, "invalid_name: name: ", n.limit))
 		}
 		all = append(all, v.of("a namespace of two segments", with+`"namespace":"a/b","name":"n"`, codes.InvalidArgument, "invalid_namespace: namespace: ", "one segment"))
-		unknown := v.of("an unknown field", with+`"nmae":"n"`, codes.InvalidArgument, "invalid_request: ", `unknown field "nmae"`)
+		unknown := v.of("an unknown field", with+`"nam":"n"`, codes.InvalidArgument, "invalid_request: ", `unknown field "nam"`)
 		number := v.of("a number as a name", with+`"name":5`, codes.InvalidArgument, "invalid_request: name: ", "5")
 		unknown.text, number.text = true, true
 		all = append(all, unknown, number)

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// tryFor bounds a wait that is to be only a look.
+	// tryFor bounds a wait that is to be only a look, where one read does not tell.
 	tryFor = time.Second
 	// writeBudget bounds a write that nobody's session makes. A leader's election
 	// takes about a second and a half, and it is better to find out what became of
@@ -49,6 +49,9 @@ func bound(req waitRequest) (time.Duration, error) {
 	}
 	return wait, err
 }
+
+// looks tells whether a request asks how it is, and not to wait.
+func looks(req waitRequest) bool { return req.GetWait() != nil && req.GetWait().AsDuration() == 0 }
 
 // party returns the session of the caller.
 func (i *instance) party(ctx context.Context, req nameRequest) (*core.Session, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -69,16 +70,32 @@ func (i *instance) Wait(ctx context.Context, req *barrierv1.WaitRequest) (*barri
 		return nil, err
 	}
 	b := barrier.New(s, req.GetName())
+	if looks(req) && closed(ctx, b) {
+		return nil, held(ctx, b, req.GetName())
+	}
 	waiting, done := i.Waiting(ctx, wait)
 	defer done()
 	err = b.Wait(waiting)
 	switch {
 	case waited(err):
-		return nil, recipe.Errorf(codes.Aborted, service.ReasonLocked, "barrier %q: held%s", req.GetName(), heldBy(ctx, b))
+		return nil, held(ctx, b, req.GetName())
 	case err != nil:
 		return nil, status(err)
 	}
 	return &barrierv1.WaitResponse{}, nil
+}
+
+// closed tells whether one read shows that a wait would take time. If etcd does not
+// tell, or a holder was lost, it is Wait that knows what to answer.
+func closed(ctx context.Context, b *barrier.Barrier) bool {
+	holders, err := service.Bounded(ctx, b.Holders)
+	lost := func(p barrier.Party) bool { return p.Lost }
+	return err == nil && len(holders) > 0 && !slices.ContainsFunc(holders, lost)
+}
+
+// held is the error of a wait for those who hold the barrier.
+func held(ctx context.Context, b *barrier.Barrier, name string) error {
+	return recipe.Errorf(codes.Aborted, service.ReasonLocked, "barrier %q: held%s", name, heldBy(ctx, b))
 }
 
 // heldBy names who holds the barrier, if etcd tells.

@@ -1,6 +1,7 @@
 package barrier_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -114,4 +115,21 @@ func TestWaitEndsWithItsHost(t *testing.T) {
 		t.Error("it was told that the barrier is open")
 	}
 	there(t, name, "hold/", 1)
+}
+
+// A wait of 0 is a look: what is closed is told at once.
+func TestLooksDoNotWait(t *testing.T) {
+	t.Parallel()
+	h, a, name := startHost(t), open(t, "a"), nameOf(t)
+	must[*barrierv1.HoldResponse](t)(h.Hold(a.ctx, &barrierv1.HoldRequest{SessionId: a.id, Name: name}))
+	must[*barrierv1.CountDownResponse](t)(h.CountDown(within(t), &barrierv1.CountDownRequest{Name: name, Count: 2, Operation: "x"}))
+	const looks = 15 // of each: at a second each they would not be done in time
+	ctx, cancel := context.WithTimeout(within(t), 2*looks*time.Second/3)
+	defer cancel()
+	for range looks {
+		_, err := h.Wait(ctx, &barrierv1.WaitRequest{Name: name, Wait: durationpb.New(0)})
+		want(t, err, codes.Aborted, "locked")
+		_, err = h.Await(ctx, &barrierv1.AwaitRequest{Name: name, Count: 2, Wait: durationpb.New(0)})
+		want(t, err, codes.Aborted, "not_ready")
+	}
 }

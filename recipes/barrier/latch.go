@@ -38,6 +38,11 @@ func (i *instance) Await(ctx context.Context, req *barrierv1.AwaitRequest) (*bar
 		return nil, err
 	}
 	l := barrier.NewLatch(s, req.GetName(), int(req.GetCount()))
+	if looks(req) {
+		if left, err := service.Bounded(ctx, l.Count); err == nil && left > 0 {
+			return nil, recipe.Errorf(codes.Aborted, reasonNotReady, "latch %q: %d left to count", req.GetName(), left)
+		}
+	}
 	waiting, done := i.Waiting(ctx, wait)
 	defer done()
 	err = l.Await(waiting)
