@@ -79,7 +79,13 @@ func TestPreferredZones(t *testing.T) {
 				if beside != nil {
 					resign(t, beside)
 				}
-				nothingLeft(t, name)
+				left := standing(t, name)
+				if dies { // the protocol lets an expired owner leave a limit that nobody uses
+					left = slices.DeleteFunc(left, func(key string) bool { return strings.HasSuffix(key, "/limit") })
+				}
+				if len(left) > 0 {
+					t.Errorf("left over: %q", left)
+				}
 			})
 		}
 	}

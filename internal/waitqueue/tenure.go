@@ -255,16 +255,16 @@ func (t *tenure) lost(successor *mvccpb.KeyValue) {
 		if over {
 			return // it was let go here
 		}
-		if successor == nil || len(successor.Value) == 0 {
-			if e.LeaseGone(ctx) {
-				return // the session ends the owner
-			}
+		p := recordOf(successor).Prev
+		forced := p != nil && p.Cause == CauseForced
+		if !forced && e.LeaseGone(ctx) { // a successor may have claimed after the lease's end
+			return // the session ends the owner
 		}
 		cause := core.ErrKeyDeleted
 		resp, err := e.Client().Get(ctx, t.noticeKey())
 		if err == nil && len(resp.Kvs) > 0 {
 			cause = noticeOf(resp.Kvs[0]).error()
-		} else if p := recordOf(successor).Prev; p != nil && p.Cause == CauseForced {
+		} else if forced {
 			cause = core.ErrRevoked
 		}
 		t.revoke(cause)
