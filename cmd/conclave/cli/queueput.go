@@ -123,7 +123,7 @@ func (f *putFlags) check(cmd *cobra.Command, args []string) error {
 
 // payload is the value that a put is about.
 func (a *app) payload(args []string) ([]byte, error) {
-	var from io.Reader = bytes.NewReader(nil)
+	var from io.Reader
 	switch {
 	case len(args) == 0 && isTerminalIn(a.stdin):
 		return nil, usage("invalid_arguments", "give it as text, or as - for standard input", "VALUE is missing")

@@ -103,8 +103,8 @@ func (h *shift) take() ([]*taken, error) {
 			}
 			return all, nil
 		}
-		if cause := context.Cause(h.session.Context()); h.session.Context().Err() != nil {
-			return nil, cause
+		if over := h.session.Context(); over.Err() != nil {
+			return nil, context.Cause(over)
 		}
 		if h.accepting.Err() != nil || !mayPass(err) {
 			return nil, err
