@@ -36,11 +36,11 @@ func TestPreferredZones(t *testing.T) {
 				e, s := zoned(t, name, "elsewhere", with)
 				first := won(t, e, "first")
 				n := seats
-				type standing struct {
+				type candidate struct {
 					call *call[*election.Term]
 					s    *core.Session
 				}
-				calls := map[string]standing{}
+				calls := map[string]candidate{}
 				for _, at := range []string{"", "z", "c", "b", "b again", "a", "urgent z"} {
 					opts := []election.Option{with}
 					zone, urgent := strings.CutPrefix(at, "urgent ")
@@ -50,7 +50,7 @@ func TestPreferredZones(t *testing.T) {
 					zone, _, _ = strings.Cut(zone, " ")
 					e, s := zoned(t, name, zone, opts...)
 					n++
-					calls[at] = standing{campaigning(t, e, at, n), s}
+					calls[at] = candidate{campaigning(t, e, at, n), s}
 				}
 				want := []string{"urgent z", "a", "b", "b again", "c", "", "z"}
 				var order []string
