@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // stats is what the host says of a queue.
@@ -187,6 +189,42 @@ func TestQueueWorkEndsInTheMiddle(t *testing.T) {
 		}
 		if s := h.stats("jobs"); len(times) != items || s.Depth != 0 || s.Dead != 0 {
 			t.Errorf("%d of %d items are done, left: %+v", len(times), items, s)
+		}
+	})
+}
+
+// A worker whose session is ended by somebody ends its command at once, and goes on
+// with another session.
+func TestQueueWorkLosesItsSession(t *testing.T) {
+	bothWays(t, func(t *testing.T, direct bool) {
+		h := newHouse(t, direct)
+		dir := t.TempDir()
+		h.ok("queue", "put", "jobs", "x")
+		w := h.under("queue work jobs", `cd `+dir+`; echo $CONCLAVE_SESSION > session; echo $$ > $CONCLAVE_ATTEMPT.pid
+			while [ $CONCLAVE_ATTEMPT = 1 ]; do sleep 0.02; done`)
+		pid := pidIn(t, filepath.Join(dir, "1.pid"))
+		b, err := os.ReadFile(filepath.Join(dir, "session"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		session := strings.TrimSpace(string(b))
+		if direct {
+			lease, err := strconv.ParseInt(session, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.client().Revoke(t.Context(), clientv3.LeaseID(lease)); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			h.ok("call", "SessionService/Close", `{"sessionId":"`+session+`"}`)
+		}
+		eventually(t, "the end of the command", func() bool { return gone(pid) })
+		pidIn(t, filepath.Join(dir, "2.pid"))
+		eventually(t, "the item acked", func() bool { return h.stats("jobs").Depth == 0 })
+		h.signal(w, syscall.SIGTERM)
+		if code := h.code(w); code != 0 {
+			t.Errorf("exit %d, want 0", code)
 		}
 	})
 }
