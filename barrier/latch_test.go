@@ -2,6 +2,7 @@ package barrier_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -18,6 +19,21 @@ func opening(ctx context.Context, l *barrier.Latch) *call[none] {
 func count(tb testing.TB, l *barrier.Latch) int {
 	tb.Helper()
 	return must[int](tb)(l.Count(within(tb)))
+}
+
+// A count that was mistyped is noticed, also when the latch is at zero.
+func TestLatchOfAnotherCount(t *testing.T) {
+	s, name := session(t), etcd.Prefix(t)
+	l, other := barrier.NewLatch(s, name, 1), barrier.NewLatch(s, name, 2)
+	noError(t, l.CountDown(within(t), "a"))
+	if err := other.CountDown(within(t), "b"); !errors.Is(err, barrier.ErrPartiesMismatch) {
+		t.Errorf("CountDown: %v", err)
+	}
+	if err := other.Await(within(t)); !errors.Is(err, barrier.ErrPartiesMismatch) {
+		t.Errorf("Await: %v", err)
+	}
+	noError(t, other.Reset(within(t))) // which gives it another count
+	noError(t, other.CountDown(within(t), "b"))
 }
 
 func TestLatchCountsEachOperationOnce(t *testing.T) {

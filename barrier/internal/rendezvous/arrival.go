@@ -33,7 +33,7 @@ var errUnreadable = errors.New("the state cannot be read")
 // Errors that a member's wait ends with.
 var (
 	ErrFull     = errors.New("all parties are there")
-	ErrMismatch = errors.New("another number of parties")
+	ErrMismatch = errors.New("in use with another number")
 )
 
 // A BrokenError says that a generation was broken by the loss of a member, or a

@@ -124,6 +124,14 @@ func (c *counter) begin(ctx context.Context, s state) error {
 	return nil
 }
 
+// opened is the answer to who comes to a latch that is at zero.
+func (c *counter) opened(s state) error {
+	if s.Parties != c.r.Count {
+		return fmt.Errorf("%w: %d here, and %d when it opened", ErrMismatch, c.r.Count, s.Parties)
+	}
+	return nil
+}
+
 // busy is why a latch cannot begin: operations of another count stand. If somebody
 // deleted the state by hand, they are of one that is gone, and go too.
 func (c *counter) busy(ctx context.Context, s state) error {
@@ -162,7 +170,7 @@ func (c *counter) count(ctx context.Context, op string) (int, error) {
 		}
 		if s.Phase == opened {
 			if s, err = c.fresh(ctx); err != nil || s.Phase == opened { // not as it once was
-				return 0, err
+				return 0, errors.Join(err, c.opened(s))
 			}
 			continue
 		}
@@ -275,6 +283,9 @@ func (h *Hall) Await(ctx context.Context, r *LatchRequest) error {
 		}
 		if err != nil {
 			return err
+		}
+		if s.Phase == opened {
+			return c.opened(s)
 		}
 		gen := s.Gen
 		l := h.lookout()

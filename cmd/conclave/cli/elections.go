@@ -50,8 +50,9 @@ func whoStands(err error, name string) error {
 		return nil
 	}
 	e := describe(err)
-	if e.Reason == "not_found" {
-		e.Hint = fmt.Sprintf("see who stands with: conclave election contenders %s", quoted(name))
+	if e.Reason != "not_found" {
+		return err // which may be explained better
 	}
+	e.Hint = fmt.Sprintf("see who stands with: conclave election contenders %s", quoted(name))
 	return e
 }

@@ -624,7 +624,7 @@ type EnterRequest struct {
 	// How many parties the barrier has, from 1 to 10,000. All who use the name at the
 	// same time must give the same.
 	Parties int32 `protobuf:"varint,4,opt,name=parties,proto3" json:"parties,omitempty"`
-	// How long to wait. Absent: until the call's deadline. 0: only look.
+	// How long to wait. Absent: until the call's deadline. 0: for a second.
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	// A member that is lost breaks the barrier for all others. Whoever comes first
 	// decides for all.
@@ -783,7 +783,7 @@ type LeaveRequest struct {
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// The token of the entry, from Enter.
 	Token int64 `protobuf:"varint,4,opt,name=token,proto3" json:"token,omitempty"`
-	// How long to wait. Absent: until the call's deadline. 0: only look.
+	// How long to wait. Absent: until the call's deadline. 0: for a second.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -905,7 +905,7 @@ type CycleRequest struct {
 	Parties int32 `protobuf:"varint,4,opt,name=parties,proto3" json:"parties,omitempty"`
 	// The name of the arrival, at most 255 bytes of UTF-8. Empty: a new arrival.
 	Operation string `protobuf:"bytes,5,opt,name=operation,proto3" json:"operation,omitempty"`
-	// How long to wait. Absent: until the call's deadline. 0: only look.
+	// How long to wait. Absent: until the call's deadline. 0: for a second.
 	Wait *durationpb.Duration `protobuf:"bytes,6,opt,name=wait,proto3" json:"wait,omitempty"`
 	// What for, as people read it in lists: at most 256 bytes of UTF-8 without
 	// control characters.
