@@ -100,7 +100,8 @@ type QueueServiceClient interface {
 	Consume(ctx context.Context, in *ConsumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConsumeResponse], error)
 	// Ack says that an item is done with, and enqueues further items in the same
 	// transaction, or neither happens. It works at any host. To ack again after
-	// outcome_unknown is safe, and tells.
+	// outcome_unknown is safe: it is done once. If that says stale_delivery, the first
+	// one was done, or the delivery was over before it.
 	//
 	// Reasons: stale_delivery (the delivery is over; nothing was written),
 	// invalid_name, invalid_namespace, invalid_id, invalid_token, invalid_enqueue,
@@ -363,7 +364,8 @@ type QueueServiceServer interface {
 	Consume(*ConsumeRequest, grpc.ServerStreamingServer[ConsumeResponse]) error
 	// Ack says that an item is done with, and enqueues further items in the same
 	// transaction, or neither happens. It works at any host. To ack again after
-	// outcome_unknown is safe, and tells.
+	// outcome_unknown is safe: it is done once. If that says stale_delivery, the first
+	// one was done, or the delivery was over before it.
 	//
 	// Reasons: stale_delivery (the delivery is over; nothing was written),
 	// invalid_name, invalid_namespace, invalid_id, invalid_token, invalid_enqueue,
