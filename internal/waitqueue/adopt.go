@@ -28,7 +28,7 @@ var (
 // the ownership of another one writes it, and the other one leaves both alone.
 type voidValue struct {
 	V   int    `json:"v"`
-	By  string `json:"by"` // never used again
+	By  string `json:"by"` // never used again; of an owner that failed its own check who and why
 	Why string `json:"why"`
 }
 

@@ -217,6 +217,17 @@ func (t *tenure) because(cause, by string) {
 	}
 }
 
+// lastWord is what an owner that failed its own check leaves behind when nobody is
+// next; "" of every other. A host's void records have a meaning of their own.
+func (t *tenure) lastWord() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.why == nil || t.why.Cause != CauseUnhealthy || t.a.req.OnePerLease || t.a.req.Mode == Set {
+		return ""
+	}
+	return t.why.By
+}
+
 // prev is what the next owner's record says of the tenure.
 func (t *tenure) prev() *Prev {
 	t.mu.Lock()

@@ -59,7 +59,7 @@ func (p *pass) build() commit.Txn {
 // frees the name; one who knows that a writer is next hands over to it.
 func (p *pass) brevity() brevity {
 	a, part := p.t.a, &p.parts[0]
-	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare || a.moves || part.heir != nil || p.isGivenUp() {
+	if a.req.Mode != Exclusive || p.force != nil || p.attempts > 0 || p.bare || a.moves || part.heir != nil || p.isGivenUp() || p.t.lastWord() != "" {
 		return full
 	}
 	part.open(1)
@@ -270,6 +270,9 @@ func (p *pass) free(part *passPart) []clientv3.Op {
 		return p.voided(ops)
 	}
 	ops := p.leave(part, nil)
+	if p.t.lastWord() != "" && !a.uncertain { // else it is there already
+		ops = append(ops, p.putVoid())
+	}
 	if a.req.Mode == Permits {
 		before, after := around(n.holds(), part.p.own)
 		ops = append(ops, nested([]clientv3.Cmp{absentIn(before), absentIn(after)},
@@ -355,9 +358,19 @@ func (p *pass) shadowOps(part *passPart, heir clientv3.LeaseID, value func() str
 // of a set is written once, not with every name.
 func (p *pass) voided(ops []clientv3.Op) []clientv3.Op {
 	if p.t.a.uncertain && (p.t.a.req.Mode != Set || len(p.parts) == 1) {
-		ops = append(ops, p.t.a.putVoid())
+		ops = append(ops, p.putVoid())
 	}
 	return ops
+}
+
+// putVoid says that the acquisition is over, and why if no next owner's record
+// can.
+func (p *pass) putVoid() clientv3.Op {
+	a := p.t.a
+	if text := p.t.lastWord(); text != "" {
+		return clientv3.OpPut(a.parts[0].n.void(a.id), mustJSON(voidValue{V: recordVersion, By: text, Why: CauseUnhealthy}), a.lease())
+	}
+	return a.putVoid()
 }
 
 // withNext puts the local successor's ticket at the end of the line.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,11 +138,27 @@ func TestHistoryTellsWhyTermsEnded(t *testing.T) {
 	}
 	ends("forced", "ops", "maintenance", false)
 
+	alone := leads(t, program, name, election.WithHealth(failing("no disk"), 10*time.Millisecond)) // and nobody stands
+	<-alone.Context().Done()
+	resign(t, alone)
+	ends("unhealthy", "", "no disk", false)
+
 	dies := session(t, "dies", ns)
 	leads(t, dies, name)
 	known(t, etcd, dies)
 	coretest.ExpireLease(t, etcd.Client(t), dies.Lease())
 	ends("session_ended", "", "", false)
+}
+
+// failing is a check that passes before the candidate stands, and then no more.
+func failing(reason string) func(context.Context) error {
+	var asked atomic.Int32
+	return func(context.Context) error {
+		if asked.Add(1) == 1 {
+			return nil
+		}
+		return errors.New(reason)
+	}
 }
 
 // TestHistorySurvives: what was recorded stands after a compaction, what ended while

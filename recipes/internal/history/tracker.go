@@ -47,7 +47,8 @@ type found struct {
 	ticket  *mvccpb.KeyValue // its ticket, or nil
 	next    *mvccpb.KeyValue // the owner that it was passed to, or nil
 	notice  *state.NoticeValue
-	left    bool // its ticket still stands
+	last    *state.LastWord // what the owner left behind when nobody was next, or nil
+	left    bool            // its ticket still stands
 	// next is the owner itself, as a reader
 	downgraded bool
 	cause      string
@@ -126,8 +127,21 @@ func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, b
 	if n.Noticed() {
 		f.notice = n.Notice(state.RecordOf(f.owner).ID)
 	}
+	if f.next == nil && len(events) > 1 {
+		f.last = t.lastWord(segment, state.RecordOf(f.owner).ID, events)
+	}
 	f.left = n.LeftTicket(f.owner, func(ticket string) bool { return deletedIn(events, ticket) })
 	return f, true
+}
+
+// lastWord finds what an owner said of its end in the same transaction.
+func (t *tracker) lastWord(segment, id string, events []*clientv3.Event) *state.LastWord {
+	for _, ev := range events {
+		if s, rest, ok := t.Split(string(ev.Kv.Key)); ok && s == segment && ev.Type == mvccpb.PUT && rest == state.VoidOf(id) {
+			return state.LastWordOf(ev.Kv)
+		}
+	}
+	return nil
 }
 
 // successor finds the reader or the owner of permits that was let in by the same
@@ -187,6 +201,8 @@ func (t *tracker) cause(f *found, gone map[int64]bool) string {
 		return Transferred
 	case f.notice != nil:
 		return Forced
+	case f.last != nil:
+		return Unhealthy
 	case f.next != nil:
 		return Released
 	case f.left:
@@ -206,6 +222,9 @@ func (f *found) ending() Ending {
 		Cause: f.cause, Revision: f.rev, Value: beginning(r.Value), Zone: r.Zone}
 	if f.notice != nil && (e.Cause == Forced || e.Cause == Transferred) {
 		e.By, e.Reason = f.notice.By, f.notice.Reason
+	}
+	if e.Cause == Unhealthy {
+		e.unhealthy(f.last.Text)
 	}
 	if f.next != nil && !f.downgraded {
 		f.passed(&e)
@@ -239,7 +258,7 @@ func (e *Ending) explain(p *waitqueue.Prev) {
 	by, reason, ok := strings.Cut(p.By, ": ")
 	switch {
 	case p.Cause == waitqueue.CauseUnhealthy:
-		e.Cause, e.By, e.Reason = Unhealthy, "", strings.TrimPrefix(p.By, e.Owner+": "+Unhealthy+": ")
+		e.unhealthy(p.By)
 		return
 	case p.Cause == waitqueue.CauseReleased && e.Cause == Transferred: // it let go before it knew
 		e.Cause, e.By, e.Reason = Released, "", ""
@@ -252,6 +271,11 @@ func (e *Ending) explain(p *waitqueue.Prev) {
 	if ok && e.By == "" {
 		e.By, e.Reason = by, reason
 	}
+}
+
+// unhealthy takes in what an owner said that failed its own check.
+func (e *Ending) unhealthy(text string) {
+	e.Cause, e.By, e.Reason = Unhealthy, "", strings.TrimPrefix(text, e.Owner+": "+Unhealthy+": ")
 }
 
 // beginning is the part of a value that a history keeps.

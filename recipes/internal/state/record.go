@@ -17,6 +17,25 @@ type NoticeValue struct {
 	To     *Heir  `json:"to"` // nil: whoever is first in line
 }
 
+// A LastWord is what an owner leaves behind that failed its own check when nobody
+// was next, whose record would have said so.
+type LastWord struct {
+	Text string `json:"by"`
+	Why  string `json:"why"`
+}
+
+// VoidOf is what follows a name's delimiter in the key of an acquisition's end.
+func VoidOf(id string) string { return "void/" + id }
+
+// LastWordOf reads such a key; nil if it says nothing of that kind.
+func LastWordOf(kv *mvccpb.KeyValue) *LastWord {
+	w := new(LastWord)
+	if json.Unmarshal(kv.Value, w) != nil || w.Why != waitqueue.CauseUnhealthy {
+		return nil
+	}
+	return w
+}
+
 // An Heir is a waiter to whom a name is transferred.
 type Heir struct {
 	Ticket ticketValue `json:"ticket"`
