@@ -21,6 +21,7 @@ var (
 	libraries = []string{"./lock/...", "./election/...", "./barrier/...", "./queue/...", "./discovery/...", "./config/..."}
 	recipes   = []string{"./recipes/..."}
 	plugins   = []string{"./plugins/..."}
+	testKits  = []string{"./recipes/recipetest/...", "./recipes/internal/servicetest/...", "./core/coretest/..."}
 	server    = []string{"go.etcd.io/etcd/server/v3/..."}
 	fx        = []string{"go.uber.org/fx/..."}
 	goPlugin  = []string{"github.com/hashicorp/go-plugin/..."}
@@ -116,9 +117,8 @@ func recipeRules() []ImportRule {
 		},
 		{
 			Name: "test kits stay in tests",
-			Who:  []string{"./..."}, Except: []string{"./recipes/recipetest/...", "./core/coretest/..."},
-			Never: []string{"./recipes/recipetest/...", "./core/coretest/..."},
-			Why:   "a test kit brings an etcd server and the testing package with it",
+			Who:  []string{"./..."}, Except: testKits, Never: testKits,
+			Why: "a test kit brings the testing package with it, and mostly an etcd server",
 		},
 	}
 }

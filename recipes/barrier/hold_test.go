@@ -110,7 +110,7 @@ func TestWaitEndsWithItsHost(t *testing.T) {
 	waiting := background(func() (*barrierv1.WaitResponse, error) {
 		return h.Wait(within(t), &barrierv1.WaitRequest{Name: name, Wait: durationpb.New(time.Minute)})
 	})
-	h.stop(t)
+	h.Stop(t)
 	if got := <-waiting; got.err == nil {
 		t.Error("it was told that the barrier is open")
 	}

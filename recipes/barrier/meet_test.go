@@ -94,7 +94,7 @@ func TestPlacesOutliveTheirHost(t *testing.T) {
 	a, b := open(t, "a"), open(t, "b")
 	cut := enters(a.ctx, doomed, a, name)
 	there(t, name, "double/in/", 1)
-	doomed.stop(t)
+	doomed.Stop(t)
 	if got := <-cut; got.err == nil {
 		t.Fatal("a host that stopped let one party in")
 	}

@@ -202,7 +202,7 @@ func TestWatch(t *testing.T) {
 	if v := next(); !v.GetDeleted() || v.GetValue() != "" {
 		t.Errorf("deleted: %v", v)
 	}
-	h.stop(t)
+	h.Stop(t)
 	_, err := w.Recv()
 	want(t, err, codes.Unavailable, "recipe_restarting", "")
 }
@@ -284,7 +284,7 @@ func TestRunsUnderTheLibrarysName(t *testing.T) {
 	if _, err := (configrecipe.Recipe{}).Open(within(t), env, nil); err == nil {
 		t.Error("it opened under another name")
 	}
-	if err := errors.Join(startHost(t, etcd.Client(t)).instance.Close(within(t))); err != nil {
+	if err := errors.Join(startHost(t, etcd.Client(t)).Instance.Close(within(t))); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,15 +2,12 @@ package discovery_test
 
 import (
 	"context"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -20,6 +17,7 @@ import (
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/scope"
 	discoveryrecipe "github.com/conclavehq/conclave/recipes/discovery"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 var etcd *coretest.Etcd
@@ -27,22 +25,17 @@ var etcd *coretest.Etcd
 func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 
 // patience bounds every wait; a test that reaches it fails.
-const patience = 2 * time.Minute
+const patience = servicetest.Patience
 
 func within(tb testing.TB) context.Context {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	return ctx
+	return servicetest.Context(tb)
 }
 
-// A host runs the recipe behind gRPC, as a host does, on a client that may touch
-// the recipe's keys only.
+// A host runs the recipe.
 type host struct {
 	discoveryv1.DiscoveryServiceClient
-
-	instance recipe.Instance
-	space    *scope.Space
+	*servicetest.Host
 }
 
 func startHost(tb testing.TB, c *clientv3.Client) *host {
@@ -52,44 +45,8 @@ func startHost(tb testing.TB, c *clientv3.Client) *host {
 
 func startHostWith(tb testing.TB, c *clientv3.Client, r discoveryrecipe.Recipe, cfg proto.Message) *host {
 	tb.Helper()
-	space, err := scope.New(scope.FromClient(c), "discovery", nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	env := recipe.NewEnv("discovery", space.Client(), cfg, nil)
-	h, server := &host{space: space}, grpc.NewServer()
-	if h.instance, err = r.Open(within(tb), env, server); err != nil {
-		tb.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h.DiscoveryServiceClient = discoveryv1.NewDiscoveryServiceClient(conn)
-	tb.Cleanup(func() {
-		if err := h.instance.Close(within(tb)); err != nil {
-			tb.Error(err)
-		}
-		_ = conn.Close()
-		server.GracefulStop()
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-		env.Close()
-		if n := space.Refusals(); len(n) != 0 {
-			tb.Errorf("refused: %v", n)
-		}
-		if err := space.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return h
+	h := servicetest.Start(tb, r, scope.FromClient(c), cfg)
+	return &host{discoveryv1.NewDiscoveryServiceClient(h.Conn), h}
 }
 
 // caller returns the context of calls under a session of their own, and its lease.
@@ -100,15 +57,7 @@ func caller(tb testing.TB) (context.Context, clientv3.LeaseID) {
 	return metadata.NewOutgoingContext(within(tb), c.Metadata()), lease.ID
 }
 
-func must[T any](tb testing.TB) func(T, error) T {
-	return func(v T, err error) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return v
-	}
-}
+func must[T any](tb testing.TB) func(T, error) T { return servicetest.Must[T](tb) }
 
 // want checks an error's code, reason and text.
 func want(tb testing.TB, err error, code codes.Code, reason, text string) {

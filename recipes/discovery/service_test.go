@@ -101,7 +101,7 @@ func TestWatch(t *testing.T) {
 	if m := next(); len(m.GetInstances()) != 0 {
 		t.Errorf("expired: %v", m)
 	}
-	if err := h.instance.Close(within(t)); err != nil {
+	if err := h.Instance.Close(within(t)); err != nil {
 		t.Error(err)
 	}
 	_, err := stream.Recv()

@@ -16,6 +16,7 @@ import (
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/scope"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 // The benchmarks compare with etcd's own election service, v3election: the same
@@ -44,7 +45,7 @@ func leaseFor(b *testing.B, c *clientv3.Client) clientv3.LeaseID {
 }
 
 func stock(b *testing.B, e *coretest.Etcd, candidates int) service {
-	c := v3electionpb.NewElectionClient(dial(b, e.Endpoint()[len("http://"):]))
+	c := v3electionpb.NewElectionClient(servicetest.Dial(b, e.Endpoint()[len("http://"):]))
 	var leases []clientv3.LeaseID
 	for range candidates {
 		leases = append(leases, leaseFor(b, e.Client(b)))

@@ -208,7 +208,7 @@ func TestPlaceAndTermOutliveTheHost(t *testing.T) {
 	two.inLine(t, "default", name, 1)
 	later := two.campaigning(second.ctx, second, name, "2")
 	two.inLine(t, "default", name, 2)
-	one.stop(t)
+	one.Stop(t)
 	want(t, (<-standing).err, codes.Unavailable, "recipe_restarting")
 	if w := contenders(t, two, "default", name).GetCandidates(); len(w) != 2 || w[0].GetOwner() != "first" || w[0].GetValue() != "1" {
 		t.Fatalf("after the stop stand %v", w)

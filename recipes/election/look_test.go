@@ -151,7 +151,7 @@ func TestWatch(t *testing.T) {
 	next("nobody", func(e *electionv1.Election) bool {
 		return e.GetLeaderCount() == 0 && e.GetOwner() == "" && e.GetSeats() == 0
 	})
-	h.stop(t)
+	h.Stop(t)
 	_, err = stream.Recv()
 	want(t, err, codes.Unavailable, "recipe_restarting")
 }

@@ -4,26 +4,20 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	electionv1 "github.com/conclavehq/conclave/api/conclave/election/v1"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
-	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/election"
 	"github.com/conclavehq/conclave/internal/scope"
 	electionrecipe "github.com/conclavehq/conclave/recipes/election"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 var etcd *coretest.Etcd
@@ -36,25 +30,15 @@ func TestMain(m *testing.M) {
 	coretest.Main(m, &etcd)
 }
 
-// patience bounds every wait; a test that reaches it fails.
-const patience = 2 * time.Minute
-
 func testContext(tb testing.TB) context.Context {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	return ctx
+	return servicetest.Context(tb)
 }
 
-// A host runs the recipe behind gRPC, as a host does, on a client that may touch
-// the recipe's keys only.
+// A host runs the recipe.
 type host struct {
 	electionv1.ElectionServiceClient
-
-	addr     string
-	instance recipe.Instance
-	server   *grpc.Server
-	stopped  bool
+	*servicetest.Host
 }
 
 func startHost(tb testing.TB, c *clientv3.Client, cfg *electionv1.Config) *host {
@@ -64,64 +48,8 @@ func startHost(tb testing.TB, c *clientv3.Client, cfg *electionv1.Config) *host 
 
 func startHostOn(tb testing.TB, back scope.Backend, cfg *electionv1.Config) *host {
 	tb.Helper()
-	space, err := scope.New(back, "election", nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	env := recipe.NewEnv("election", space.Client(), cfg, nil)
-	h := &host{server: grpc.NewServer()}
-	if h.instance, err = (electionrecipe.Recipe{}).Open(testContext(tb), env, h.server); err != nil {
-		tb.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h.addr = l.Addr().String()
-	done := make(chan error, 1)
-	go func() { done <- h.server.Serve(l) }()
-	h.ElectionServiceClient = electionv1.NewElectionServiceClient(dial(tb, h.addr))
-	tb.Cleanup(func() {
-		h.stop(tb)
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-		env.Close()
-		if err := space.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return h
-}
-
-// stop ends the host as an orderly host ends.
-func (h *host) stop(tb testing.TB) {
-	if h.stopped {
-		return
-	}
-	h.stopped = true
-	h.stopInstance(tb)
-	h.server.GracefulStop()
-}
-
-// stopInstance closes the recipe's instance. It is idempotent.
-func (h *host) stopInstance(tb testing.TB) {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := h.instance.Close(ctx); err != nil {
-		tb.Errorf("close the instance: %v", err)
-	}
-}
-
-func dial(tb testing.TB, addr string) *grpc.ClientConn {
-	tb.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = conn.Close() })
-	return conn
+	h := servicetest.Start(tb, electionrecipe.Recipe{}, back, cfg)
+	return &host{electionv1.NewElectionServiceClient(h.Conn), h}
 }
 
 // A caller is somebody with a session of a host.
@@ -145,8 +73,8 @@ func openOn(tb testing.TB, e *coretest.Etcd, owner, namespace string) *caller {
 
 func callerOf(tb testing.TB, s *core.Session) *caller {
 	tb.Helper()
-	c := recipe.Caller{Session: "session-" + s.Owner(), Lease: s.Lease(), TTL: s.TTL(), Owner: s.Owner(), Namespace: s.Namespace()}
-	return &caller{id: c.Session, lease: c.Lease, s: s, ctx: metadata.NewOutgoingContext(testContext(tb), c.Metadata())}
+	id, ctx := servicetest.Calling(tb, s)
+	return &caller{id: id, lease: s.Lease(), s: s, ctx: ctx}
 }
 
 // session opens a session of a user of the library.
@@ -254,24 +182,13 @@ func (h *host) inLine(tb testing.TB, ns, name string, n int) {
 // want checks an error's code and reason.
 func want(tb testing.TB, err error, code codes.Code, reason string) {
 	tb.Helper()
-	if status.Code(err) != code || recipe.Reason(err) != reason {
-		tb.Fatalf("error is %v with the reason %q, want %v with %q", err, recipe.Reason(err), code, reason)
-	}
+	servicetest.Want(tb, err, code, reason)
 }
 
 // eventually waits until something is so.
 func eventually(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
-	deadline := time.After(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			tb.Fatalf("still not so: %s", what)
-		}
-	}
+	servicetest.Eventually(tb, what, ok)
 }
 
 // namespace returns a namespace of the test's own.

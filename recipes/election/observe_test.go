@@ -93,7 +93,7 @@ func TestObserve(t *testing.T) {
 		o.wants(second.Token(), "next")
 		o.wants(0, "")
 	}
-	h.stop(t)
+	h.Stop(t)
 	_, err := o.Recv()
 	want(t, err, codes.Unavailable, "recipe_restarting")
 }

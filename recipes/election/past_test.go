@@ -191,12 +191,12 @@ func TestHistorySurvives(t *testing.T) {
 	written(t, e, "jobs", 3)
 	compact(t, e)
 	complete(first, 0)
-	first.stop(t)
+	first.Stop(t)
 	passes(2)
 	second := startHost(t, e.Client(t), &electionv1.Config{HistoryEndings: 10})
 	complete(second, 0)
 	written(t, e, "jobs", 5)
-	second.stop(t)
+	second.Stop(t)
 	before := tokens
 	passes(1) // which nobody records
 	compact(t, e)
@@ -218,7 +218,7 @@ func TestNoHistory(t *testing.T) {
 	if got := history(t, h, "default", "jobs"); len(got) != 1 {
 		t.Errorf("what etcd still knows is %v", got)
 	}
-	h.stop(t)
+	h.Stop(t)
 	for _, kv := range e.Dump(t, "/conclave/") {
 		t.Errorf("%s stands", kv.Key)
 	}

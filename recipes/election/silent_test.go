@@ -9,6 +9,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 // Who asks while etcd is away is told so, and soon: etcd's client alone would wait
@@ -17,7 +18,7 @@ func TestAnswersThatEtcdIsAway(t *testing.T) {
 	t.Parallel()
 	link := etcd.Link(t)
 	h := startHost(t, coretest.Dial(t, link.Endpoint()), &electionv1.Config{HistoryOff: true})
-	s := session(t, "leads", "default", core.WithTTL(2*patience))
+	s := session(t, "leads", "default", core.WithTTL(2*servicetest.Patience))
 	c, name := callerOf(t, s), etcd.Prefix(t)
 	token := h.campaign(t, c, name, "v")
 	o := observe(t, h, &electionv1.ObserveRequest{Name: name})

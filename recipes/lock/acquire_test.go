@@ -269,7 +269,7 @@ func TestPlaceOutlivesTheHost(t *testing.T) {
 	two.inLine(t, "default", name, 1)
 	later := two.acquiring(second.ctx, second, name)
 	two.inLine(t, "default", name, 2)
-	one.stop(t)
+	one.Stop(t)
 	got := <-waiting
 	want(t, got.err, codes.Unavailable, "recipe_restarting")
 	if w := why(t, two, "default", name).GetWaiters(); len(w) != 2 || w[0].GetOwner() != "first" {

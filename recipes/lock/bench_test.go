@@ -19,6 +19,7 @@ import (
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/scope"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 // The benchmarks compare with etcd's own lock service, v3lock: the same member,
@@ -49,7 +50,7 @@ func v3lockPairs(b *testing.B, e *coretest.Etcd, names func(int) string, n int) 
 	c := e.Client(b)
 	var dialled []*grpc.ClientConn
 	for range conns {
-		dialled = append(dialled, dial(b, e.Endpoint()[len("http://"):]))
+		dialled = append(dialled, servicetest.Dial(b, e.Endpoint()[len("http://"):]))
 	}
 	for i := range n {
 		lc, id, name := v3lockpb.NewLockClient(dialled[i%conns]), lease(b, c), []byte("stock/"+names(i))
@@ -71,7 +72,7 @@ func ourPairs(b *testing.B, e *coretest.Etcd, names func(int) string, n int) (pa
 	c := e.Client(b)
 	var clients []lockv1.LockServiceClient
 	for range conns {
-		clients = append(clients, lockv1.NewLockServiceClient(dial(b, h.addr)))
+		clients = append(clients, lockv1.NewLockServiceClient(servicetest.Dial(b, h.Addr)))
 	}
 	for i := range n {
 		lc, name := clients[i%conns], names(i)

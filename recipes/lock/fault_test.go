@@ -28,7 +28,7 @@ func TestRecorderIsStoppedInAWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	complete(t, first, "default", "jobs", tokens)
-	first.stop(t)
+	first.Stop(t)
 	second := startHost(t, e.Client(t), nil)
 	complete(t, second, "default", "jobs", tokens)
 	written(t, e, "default", "jobs", len(tokens))
@@ -62,7 +62,7 @@ func TestRecorderThatWasReplaced(t *testing.T) {
 	if err := late.Wait(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
-	first.stop(t)
+	first.Stop(t)
 	second := startHost(t, e.Client(t), nil)
 	tokens = append(tokens, passes(t, s, "jobs", 2)...)
 	written(t, e, "default", "jobs", len(tokens))

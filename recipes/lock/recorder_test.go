@@ -67,7 +67,7 @@ func TestPastSurvives(t *testing.T) {
 	if got := tokensOf(past(t, first, "default", "jobs")); fmt.Sprint(got) != fmt.Sprint(tokens) {
 		t.Fatalf("after a compaction the history has the tokens %v, want %v", got, tokens)
 	}
-	first.stop(t)
+	first.Stop(t)
 	tokens = append(tokens, passes(t, s, "jobs", 2)...)
 	second := startHost(t, e.Client(t), nil)
 	got := past(t, second, "default", "jobs")
@@ -94,7 +94,7 @@ func TestPastSaysWhatIsMissing(t *testing.T) {
 	first := startHost(t, e.Client(t), nil)
 	tokens := passes(t, s, "jobs", 1)
 	written(t, e, "default", "jobs", 1)
-	first.stop(t)
+	first.Stop(t)
 	passes(t, s, "jobs", 1)
 	from := e.Revision(t)
 	compact(t, e)
@@ -130,7 +130,7 @@ func TestOneRecorder(t *testing.T) {
 			t.Fatalf("the history has the tokens %v, want %v", got, tokens)
 		}
 	}
-	first.stop(t)
+	first.Stop(t)
 	tokens = append(tokens, passes(t, s, "jobs", 5)...)
 	written(t, e, "default", "jobs", 10)
 	if got := tokensOf(past(t, second, "default", "jobs")); fmt.Sprint(got) != fmt.Sprint(tokens) {
@@ -277,7 +277,7 @@ func TestNoHistory(t *testing.T) {
 	if got := past(t, h, "default", "jobs"); len(got) != 1 {
 		t.Errorf("what etcd still knows is %v", got)
 	}
-	h.stop(t)
+	h.Stop(t)
 	for _, kv := range e.Dump(t, "/conclave/") {
 		t.Errorf("%s stands", kv.Key)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/lock"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 )
 
 // Who asks while etcd is away is told so, and soon: etcd's client alone would wait
@@ -36,7 +37,7 @@ func TestReleaseSaysThatEtcdIsAway(t *testing.T) {
 	link := etcd.Link(t)
 	defer link.Heal() // the instance's own session is closed behind it
 	h := startHost(t, coretest.Dial(t, link.Endpoint()), &lockv1.Config{HistoryOff: true})
-	s := session(t, "releases", ns, core.WithTTL(2*patience))
+	s := session(t, "releases", ns, core.WithTTL(2*servicetest.Patience))
 	c := callerOf(t, s)
 	name, elsewhere := etcd.Prefix(t)+"here", etcd.Prefix(t)+"elsewhere"
 	token := h.acquire(t, c, name)

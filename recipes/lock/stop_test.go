@@ -43,11 +43,11 @@ func TestNothingOutlivesClose(t *testing.T) {
 		<-asked
 		cancel(over)
 	}()
-	if err := h.instance.Close(ctx); !errors.Is(err, over) {
+	if err := h.Instance.Close(ctx); !errors.Is(err, over) {
 		t.Errorf("Close: %v", err)
 	}
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the request ended by itself: %v", err)
 	}
-	h.stopInstance(t)
+	h.StopInstance(t)
 }

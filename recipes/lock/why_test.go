@@ -146,7 +146,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	next()
-	h.stopInstance(t)
+	h.StopInstance(t)
 	_, err = stream.Recv()
 	want(t, err, codes.Unavailable, "recipe_restarting")
 }

@@ -2,22 +2,16 @@ package queue_test
 
 import (
 	"context"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	queuev1 "github.com/conclavehq/conclave/api/conclave/queue/v1"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
-	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/scope"
+	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 	queuerecipe "github.com/conclavehq/conclave/recipes/queue"
 )
 
@@ -25,75 +19,21 @@ var etcd *coretest.Etcd
 
 func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
 
-// patience bounds every wait; a test that reaches it fails.
-const patience = 2 * time.Minute
-
 func within(tb testing.TB) context.Context {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	tb.Cleanup(cancel)
-	return ctx
+	return servicetest.Context(tb)
 }
 
-// A host runs the recipe behind gRPC, as a host does, on a client that may touch
-// the recipe's keys only.
+// A host runs the recipe.
 type host struct {
 	queuev1.QueueServiceClient
-
-	instance recipe.Instance
-	server   *grpc.Server
-	stopped  bool
+	*servicetest.Host
 }
 
 func startHost(tb testing.TB) *host {
 	tb.Helper()
-	space, err := scope.New(scope.FromClient(etcd.Client(tb)), "queue", nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	env := recipe.NewEnv("queue", space.Client(), nil, nil)
-	h := &host{server: grpc.NewServer()}
-	if h.instance, err = (queuerecipe.Recipe{}).Open(within(tb), env, h.server); err != nil {
-		tb.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- h.server.Serve(l) }()
-	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	h.QueueServiceClient = queuev1.NewQueueServiceClient(conn)
-	tb.Cleanup(func() {
-		_ = conn.Close()
-		h.stop(tb)
-		if err := <-done; err != nil {
-			tb.Error(err)
-		}
-		env.Close()
-		if err := space.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
-	return h
-}
-
-// stop ends the host as an orderly host ends.
-func (h *host) stop(tb testing.TB) {
-	tb.Helper()
-	if h.stopped {
-		return
-	}
-	h.stopped = true
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := h.instance.Close(ctx); err != nil {
-		tb.Errorf("close the instance: %v", err)
-	}
-	h.server.GracefulStop()
+	h := servicetest.Start(tb, queuerecipe.Recipe{}, scope.FromClient(etcd.Client(tb)), nil)
+	return &host{queuev1.NewQueueServiceClient(h.Conn), h}
 }
 
 // A caller is somebody with a session of a host.
@@ -111,28 +51,18 @@ func open(tb testing.TB, owner string) *caller {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = s.Close() })
-	c := recipe.Caller{Session: "session-" + owner, Lease: s.Lease(), TTL: s.TTL(), Owner: owner, Namespace: s.Namespace()}
-	return &caller{id: c.Session, s: s, ctx: metadata.NewOutgoingContext(within(tb), c.Metadata())}
+	id, ctx := servicetest.Calling(tb, s)
+	return &caller{id: id, s: s, ctx: ctx}
 }
 
 // want checks an error's code and reason.
 func want(tb testing.TB, err error, code codes.Code, reason string) {
 	tb.Helper()
-	if status.Code(err) != code || recipe.Reason(err) != reason {
-		tb.Fatalf("error is %v with the reason %q, want %v with %q", err, recipe.Reason(err), code, reason)
-	}
+	servicetest.Want(tb, err, code, reason)
 }
 
 // must returns what a call answered, and ends the test if that was an error.
-func must[T any](tb testing.TB) func(T, error) T {
-	return func(answer T, err error) T {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return answer
-	}
-}
+func must[T any](tb testing.TB) func(T, error) T { return servicetest.Must[T](tb) }
 
 // An answer is what a call in the background was answered.
 type answer[T any] struct {

@@ -180,7 +180,7 @@ func TestDeliveriesOutliveTheirHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := must[*queuev1.ConsumeResponse](t)(stream.Recv()).GetItem()
-	doomed.stop(t)
+	doomed.Stop(t)
 	if _, err := stream.Recv(); err == nil {
 		t.Error("a host that stopped delivers")
 	}
