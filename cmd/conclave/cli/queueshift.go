@@ -31,8 +31,6 @@ type shift struct {
 	kill      context.CancelCauseFunc
 	free      chan struct{} // a token for each command that may run beside those that do
 
-	starting sync.Mutex // held while the processes of a command are started
-
 	mu    sync.Mutex
 	runs  map[chan<- os.Signal]bool
 	pause time.Duration // after a take that failed

@@ -138,16 +138,7 @@ func (t *taken) run() (supervise.Result, error) {
 	defer done()
 	cfg := h.command
 	cfg.Stdin, cfg.Signals, cfg.Lost = stdin, signals, t.lost
-	// One at a time, until the stub is there: another process that is started meanwhile
-	// inherits this one's gate, and the command is not known to have begun until both
-	// have ended. What Run asks first of all then is what remains.
-	h.starting.Lock()
-	started := sync.OnceFunc(h.starting.Unlock)
-	defer started()
-	cfg.Remaining = func() time.Duration {
-		started()
-		return t.remaining()
-	}
+	cfg.Remaining = t.remaining
 	cfg.Env = append(withoutItem(withoutOwn(h.app.environ)),
 		"CONCLAVE_NAME="+h.name,
 		"CONCLAVE_TOKEN="+strconv.FormatInt(int64(t.token), 10),

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,11 @@ import (
 // highFD is where the gate's descriptor goes in the stub. Low numbers may carry
 // files that the caller wants the command to have.
 const highFD = 100
+
+// starting is held while a process is started: the descriptor that is meant for it
+// passes to every other one that starts meanwhile. syscall.ForkLock does the same
+// for descriptors that the program keeps.
+var starting sync.Mutex //nolint:gochecknoglobals // processes inherit from the whole program
 
 // A command is the process that the stub becomes.
 type command struct {
@@ -38,6 +44,8 @@ func startStub(c *Config) (*command, error) {
 	unix.CloseOnExec(pair[0])
 	unix.CloseOnExec(pair[1])
 	defer unix.Close(pair[1])
+	starting.Lock()
+	defer starting.Unlock()
 	inherited, err := unix.FcntlInt(uintptr(pair[1]), unix.F_DUPFD, highFD)
 	if err != nil {
 		unix.Close(pair[0])

@@ -88,6 +88,8 @@ func startGuard(args []string, orders ...string) (*guardProc, error) {
 			return nil, err
 		}
 	}
+	starting.Lock()
+	defer starting.Unlock()
 	files := append([]*os.File{null, null, null, ordersR, acksW}, closedAfter(acksFD)...)
 	g.proc, err = os.StartProcess(exe, append([]string{os.Args[0]}, args...), &os.ProcAttr{
 		Dir:   "/",

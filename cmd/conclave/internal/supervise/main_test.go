@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +33,8 @@ func TestMain(m *testing.M) {
 			os.Exit(supervise.Stub(os.Args[2:]))
 		case "play-wrapper":
 			os.Exit(wrapper(os.Args[2:]))
+		case "play-many":
+			os.Exit(many(os.Args[2:]))
 		case "play-shell":
 			os.Exit(shell(os.Args[2:]))
 		case "play-foreground":
@@ -107,6 +112,45 @@ func wrapper(args []string) int {
 		return 7
 	}
 	return res.Code
+}
+
+// many runs a command several times at once, each with its own number as the last
+// argument, and forwards TERM to each when it gets one.
+func many(args []string) int {
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return 99
+	}
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
+	var all sync.WaitGroup
+	var forward []chan os.Signal
+	failed := make(chan error, n)
+	for i := range n {
+		signals := make(chan os.Signal, 1)
+		forward = append(forward, signals)
+		all.Go(func() {
+			_, err := supervise.Run(supervise.Config{
+				Path: args[1], Args: append(slices.Clone(args[1:]), strconv.Itoa(i)), Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+				Lost: context.Background(), LostGrace: func(error) time.Duration { return 0 }, Remaining: func() time.Duration { return time.Hour },
+				Interval: 20 * time.Millisecond, Signals: signals,
+				GuardArgs: []string{"play-guard"}, StubArgs: []string{"play-stub"},
+			})
+			failed <- err
+		})
+	}
+	sig := <-term
+	for _, signals := range forward {
+		signals <- sig
+	}
+	all.Wait()
+	for range n {
+		if err := <-failed; err != nil {
+			fmt.Fprintln(os.Stderr, "many:", err)
+			return 99
+		}
+	}
+	return 0
 }
 
 func printForeground(who string) int {

@@ -179,6 +179,44 @@ func TestSignalsReachTheGroup(t *testing.T) {
 	}
 }
 
+// Commands that are started at once have nothing of each other: each is reached by
+// its own signals, and ends while others go on.
+func TestManyAtOnce(t *testing.T) {
+	const n = 12
+	dir := t.TempDir()
+	cmd := exec.Command("/proc/self/exe", "play-many", strconv.Itoa(n), sh, "-c",
+		`trap 'exit 0' TERM; echo $$ > `+dir+`/$0; while :; do sleep 0.05; done`)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for i := range n {
+		pid := pidIn(t, filepath.Join(dir, strconv.Itoa(i)))
+		pids = append(pids, pid)
+		fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+				t.Errorf("command %d has a gate, its own or another one's: %s", i, filepath.Base(fd))
+			}
+		}
+	}
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	for i, pid := range pids {
+		if !gone(pid) {
+			t.Errorf("command %d still runs", i)
+		}
+	}
+}
+
 // Signals that end programs ask for the end, also of a command that ends in its own
 // way. Others do not, nor does a HUP that the command lives with, nor its own death.
 func TestAskedForTheEnd(t *testing.T) {
