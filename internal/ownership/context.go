@@ -27,6 +27,8 @@ type Context struct {
 
 	token int64 // 0 for a session's
 	owner any
+
+	next, prev *Context // in its Group, whose lock guards them
 }
 
 // A Judge knows whether what a context stands for still lasts.

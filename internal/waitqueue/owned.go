@@ -25,8 +25,6 @@ type Owned struct {
 	ctx   ownership.Context
 	limit *time.Timer // with MaxHold only
 
-	next, prev *Owned // in the queue's owners
-
 	mu    sync.Mutex // held while the ownership is let go
 	ended bool
 	err   error // of the release
@@ -51,7 +49,7 @@ func (t *tenure) newOwned(ctx context.Context, a *acquisition) *Owned {
 	}
 	o.ctx.Init(ctx, o)
 	o.ctx.Owns(o.token, o)
-	a.q.owners.add(o)
+	a.q.owners.Add(&o.ctx)
 	if d := a.req.MaxHold; d > 0 {
 		o.limit = time.AfterFunc(d, o.overdue)
 	}
@@ -125,7 +123,7 @@ func (o *Owned) end() {
 
 // unregister leaves nothing behind that would end the context.
 func (o *Owned) unregister() {
-	o.q.owners.remove(o)
+	o.q.owners.Remove(&o.ctx)
 	if o.limit != nil {
 		o.limit.Stop()
 	}

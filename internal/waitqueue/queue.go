@@ -10,6 +10,7 @@ import (
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/engine"
 	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/ownership"
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
@@ -24,7 +25,7 @@ type Queue struct {
 	streams *watch.Streams
 	home    *home // nil unless the session is borrowed
 
-	owners ownerships
+	owners ownership.Group // what the session owns through the queue
 	late   latecomers
 
 	mu    sync.Mutex
@@ -41,7 +42,7 @@ func For(s *core.Session, recipe string) *Queue {
 			record:  recordFor(s),
 			streams: s.Engine().Streams(), home: newHome(s.Engine(), s.Namespace(), recipe)}
 		q.common = q.record.common()
-		context.AfterFunc(q.e.Session(), q.owners.end)
+		context.AfterFunc(q.e.Session(), q.owners.End)
 		return q
 	}).(*Queue)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/conclavehq/conclave/internal/commit"
 	"github.com/conclavehq/conclave/internal/engine"
 	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/ownership"
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
@@ -33,7 +34,7 @@ type Hall struct {
 	recipe string
 	record Record // what all records of the session have in common
 
-	owners owners
+	owners ownership.Group // what the session owns through the hall
 
 	mu     sync.Mutex
 	places map[placeKey]*place
@@ -51,7 +52,7 @@ type hallKey struct{ recipe string }
 func For(s *core.Session, recipe string) *Hall {
 	return s.Engine().Shared(hallKey{recipe}, func() any {
 		h := &Hall{s: s, e: s.Engine(), recipe: recipe, record: recordFor(s), places: make(map[placeKey]*place)}
-		context.AfterFunc(h.e.Session(), h.owners.end)
+		context.AfterFunc(h.e.Session(), h.owners.End)
 		return h
 	}).(*Hall)
 }

@@ -25,8 +25,6 @@ type Owned struct {
 	// lost makes the library's error of the cause of a loss.
 	lost func(cause error) error
 
-	next, prev *Owned // in the hall's owners
-
 	drop sync.Once
 }
 
@@ -35,7 +33,7 @@ func (p *place) own(ctx context.Context, key string, rev int64, lost func(error)
 	o := &Owned{h: p.h, p: p.h.use(p.key.name, p.key.kind), key: key, rev: rev, lost: lost}
 	o.ctx.Init(ctx, o)
 	o.ctx.Owns(rev<<tokenShift, owner)
-	p.h.owners.add(o)
+	p.h.owners.Add(&o.ctx)
 	p.keep(o)
 	return o
 }
@@ -100,60 +98,8 @@ func (o *Owned) end(cause error) (before error) {
 // let leaves nothing behind that would look after the ownership.
 func (o *Owned) let() {
 	o.drop.Do(func() {
-		o.h.owners.remove(o)
+		o.h.owners.Remove(&o.ctx)
 		o.p.unkeep(o)
 		o.h.drop(o.p)
 	})
-}
-
-// owners are what a session owns through one hall. One registration with the
-// session serves them all.
-type owners struct {
-	mu    sync.Mutex
-	first *Owned
-	over  bool // the session has ended
-}
-
-func (s *owners) add(o *Owned) {
-	s.mu.Lock()
-	over := s.over
-	if !over {
-		if o.next = s.first; o.next != nil {
-			o.next.prev = o
-		}
-		s.first = o
-	}
-	s.mu.Unlock()
-	if over {
-		_ = o.ctx.Check()
-	}
-}
-
-func (s *owners) remove(o *Owned) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case o.prev != nil:
-		o.prev.next = o.next
-	case s.first == o:
-		s.first = o.next
-	}
-	if o.next != nil {
-		o.next.prev = o.prev
-	}
-	o.next, o.prev = nil, nil
-}
-
-// end is called when the session has ended.
-func (s *owners) end() {
-	s.mu.Lock()
-	s.over = true
-	var all []*Owned
-	for o := s.first; o != nil; o = o.next {
-		all = append(all, o)
-	}
-	s.mu.Unlock()
-	for _, o := range all { // not under the lock: whoever registered with a context is called
-		_ = o.ctx.Check()
-	}
 }
