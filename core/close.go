@@ -20,7 +20,7 @@ import (
 // ends by itself, at the latest a TTL after its last renewal. A session that a
 // [Lender] made ends here only, as by Orphan.
 func (s *Session) Close() error {
-	s.finish(s.revoke)
+	s.leave(s.revoke)
 	return s.closeErr
 }
 
@@ -28,7 +28,7 @@ func (s *Session) Close() error {
 // and its keys in etcd for what remains of the TTL, so that a successor can
 // resume it by [WithLease]. It does nothing after Close.
 func (s *Session) Orphan() {
-	s.finish(func() error { return nil })
+	s.leave(func() error { return nil })
 }
 
 func (s *Session) finish(last func() error) {

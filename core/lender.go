@@ -163,6 +163,7 @@ func (l *Lender) Close() {
 	for _, s := range sessions {
 		s.end.Do(func() { s.giveBack(ctx) })
 		<-s.closed
+		s.tellClosed()
 	}
 	l.ending.Wait()
 	cut()

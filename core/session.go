@@ -59,6 +59,11 @@ type Session struct {
 	mu    sync.Mutex
 	acked clock.Stamp // when the last acknowledged renewal was sent
 	beat  func(remaining time.Duration)
+	// Of OnClose: who waits, and whether Close has begun.
+	onClose []func()
+	left    bool
+
+	telling sync.Once
 
 	stopRenewing context.CancelFunc
 	renewing     chan struct{} // closed when the renewal loop has ended

@@ -66,7 +66,8 @@ type Registrar struct {
 // Registrations do not depend on the session's lease: the registrar grants
 // leases of its own from s.Client(), with the session's TTL, one for every 1,000
 // keys, and renews them. So they survive the expiry of the session. They end
-// when the session is closed, or the registrar: then everything is deregistered.
+// when the session is closed, also after its expiry, or the registrar: then
+// everything is deregistered.
 func NewRegistrar(s *core.Session, opts ...Option) *Registrar {
 	o, err := newOptions(opts)
 	r := &Registrar{s: s, c: s.Client(), opts: o, invalid: err, log: s.Engine().Log(),
@@ -127,21 +128,14 @@ func (r *Registrar) start() error {
 	if r.running {
 		return nil
 	}
+	// Its expiry changes nothing: the registrar goes on by itself. What cannot be
+	// told to etcd at the end ends with the leases.
+	if !r.s.OnClose(func() { _ = r.Close() }) {
+		return core.ErrSessionClosed
+	}
 	r.running = true
-	r.s.Engine().Shared(r, func() any { return sessionEnd{r} })
 	r.work.Go(r.keep)
 	return nil
-}
-
-// A sessionEnd is told when the session ends.
-type sessionEnd struct{ r *Registrar }
-
-// Close deregisters everything if the session was closed. Its expiry changes
-// nothing: the registrar goes on by itself.
-func (e sessionEnd) Close() {
-	if errors.Is(context.Cause(e.r.s.Context()), core.ErrSessionClosed) {
-		_ = e.r.Close() // what could not be told to etcd ends with the leases
-	}
 }
 
 // add takes a registration in, and finds it a shard.

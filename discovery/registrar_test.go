@@ -120,6 +120,27 @@ func TestTheSessionMayExpire(t *testing.T) {
 	}
 }
 
+// A session that expired still says when its owner closes it.
+func TestClosingAnExpiredSessionDeregisters(t *testing.T) {
+	service := etcd.Prefix(t)
+	s := session(t)
+	r := discovery.NewRegistrar(s)
+	first := registered(t, r, instance(service, 1))
+	coretest.ExpireLease(t, s.Client(), s.Lease())
+	<-s.Context().Done()
+	late := discovery.NewRegistrar(s)
+	second := registered(t, late, instance(service, 2))
+	isAll(t, s.Close(), core.ErrSessionExpired)
+	for _, g := range []*discovery.Registration{first, second} {
+		isAll(t, ended(t, g), core.ErrReleased, core.ErrSessionClosed)
+	}
+	if s := must[*discovery.Snapshot](t)(discovery.Lookup(within(t), etcd.Client(t), "default", service)); len(s.Instances) != 0 {
+		t.Errorf("still registered: %s", ids(s))
+	}
+	_, err := discovery.NewRegistrar(s).Register(within(t), instance(service, 3))
+	isAll(t, err, core.ErrSessionClosed)
+}
+
 func TestClosingTheSessionDeregisters(t *testing.T) {
 	service := etcd.Prefix(t)
 	s := session(t)
