@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"strings"
 	"time"
 
@@ -40,6 +39,13 @@ type Config struct {
 	InitialCluster map[string]string
 	// InitialToken tells clusters apart that share addresses. Every member of a cluster has the same one. Default: upstream's.
 	InitialToken string
+	// ClientTLS and PeerTLS secure the two listeners. Empty: plaintext. The URLs of InitialCluster then begin with https.
+	ClientTLS, PeerTLS TLS
+	// TLSMinVersion is the oldest version that either speaks, "1.2" or "1.3". Default 1.3.
+	TLSMinVersion string
+	// Username and Password are this process's own login, for Client and Direct, once etcd's authentication is on. Empty: none,
+	// so that etcd then refuses what they ask. While authentication is off they are not used.
+	Username, Password string
 	// Join says that the cluster exists and already counts this member; otherwise the members of InitialCluster found it.
 	Join bool
 
@@ -112,6 +118,9 @@ func (c Config) validate() error {
 	if len(c.InitialCluster) > 0 && portIsFree(c.PeerAddr) {
 		return configError("PeerAddr", "%q: other members cannot know a port that is chosen at start", c.PeerAddr)
 	}
+	if err := c.validateTLS(); err != nil {
+		return err
+	}
 	return c.validateTimes()
 }
 
@@ -140,9 +149,10 @@ func portIsFree(addr string) bool {
 func (c Config) upstream(log *zap.Logger) (*embed.Config, error) {
 	e := embed.NewConfig()
 	e.Name, e.Dir = c.Name, c.DataDir
-	e.ListenClientUrls, e.ListenPeerUrls = urls(c.ClientAddr), urls(c.PeerAddr)
-	e.AdvertiseClientUrls = urls(firstOf(c.AdvertiseClient, c.ClientAddr))
-	e.AdvertisePeerUrls = urls(firstOf(c.AdvertisePeer, c.PeerAddr))
+	e.ListenClientUrls, e.ListenPeerUrls = secured(c.ClientAddr, c.ClientTLS), secured(c.PeerAddr, c.PeerTLS)
+	e.AdvertiseClientUrls = secured(firstOf(c.AdvertiseClient, c.ClientAddr), c.ClientTLS)
+	e.AdvertisePeerUrls = secured(firstOf(c.AdvertisePeer, c.PeerAddr), c.PeerTLS)
+	c.secure(e)
 	e.InitialCluster = c.initialCluster()
 	setUnlessZero(&e.InitialClusterToken, c.InitialToken)
 	if c.Join {
@@ -169,7 +179,7 @@ func (c Config) upstream(log *zap.Logger) (*embed.Config, error) {
 
 func (c Config) initialCluster() string {
 	if len(c.InitialCluster) == 0 {
-		return fmt.Sprintf("%s=http://%s", c.Name, firstOf(c.AdvertisePeer, c.PeerAddr))
+		return fmt.Sprintf("%s=%s://%s", c.Name, c.PeerTLS.scheme(), firstOf(c.AdvertisePeer, c.PeerAddr))
 	}
 	parts := make([]string, 0, len(c.InitialCluster))
 	for name, peer := range c.InitialCluster {
@@ -177,8 +187,6 @@ func (c Config) initialCluster() string {
 	}
 	return strings.Join(parts, ",")
 }
-
-func urls(addr string) []url.URL { return []url.URL{{Scheme: "http", Host: addr}} }
 
 func firstOf(a, b string) string {
 	if a != "" {

@@ -22,11 +22,16 @@ type Direct struct {
 // block each other for good when a thousand watches were made at once.
 func (m *Member) Direct() Direct {
 	s := m.server.etcd.Server
-	return Direct{
+	d := Direct{
 		KV:    adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(s)),
 		Lease: adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s)),
 		Watch: pb.NewWatchClient(m.client.ActiveConnection()),
 	}
+	if m.cfg.Username != "" {
+		l := &login{member: m}
+		d.KV, d.Lease = kvWithLogin{d.KV, l}, leaseWithLogin{d.Lease, l}
+	}
+	return d
 }
 
 // DirectClient returns a client over Direct, for the rest of etcd's API over the loopback connection. It ends with the

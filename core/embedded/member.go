@@ -80,9 +80,9 @@ func (m *Member) await(ctx context.Context) error {
 	if err := m.server.ready(ctx); err != nil {
 		return err
 	}
-	client, err := m.dial()
+	client, err := m.dial(ctx)
 	if err != nil {
-		return fmt.Errorf("client: %w", err)
+		return err
 	}
 	m.client = client
 	if _, err := client.Get(ctx, "conclave"); err != nil && !answered(err) {
@@ -91,15 +91,29 @@ func (m *Member) await(ctx context.Context) error {
 	return nil
 }
 
-func (m *Member) dial() (*clientv3.Client, error) {
-	cfg := clientv3.Config{
-		Endpoints:            m.Endpoints(),
-		DialTimeout:          clientDialTimeout,
-		DialKeepAliveTime:    clientKeepAlive,
-		DialKeepAliveTimeout: clientKeepAliveTimeout,
-		Logger:               m.server.log,
+// dial makes the member's own client. With a login it asks for a token at once, for which it waits as long as ctx lets it.
+func (m *Member) dial(ctx context.Context) (*clientv3.Client, error) {
+	secret, err := m.loopbackTLS()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
-	return clientv3.New(cfg)
+	for {
+		c, err := clientv3.New(clientv3.Config{
+			Endpoints: m.Endpoints(), TLS: secret, Username: m.cfg.Username, Password: m.cfg.Password,
+			DialTimeout:          clientDialTimeout,
+			DialKeepAliveTime:    clientKeepAlive,
+			DialKeepAliveTimeout: clientKeepAliveTimeout,
+			Logger:               m.server.log,
+		})
+		switch {
+		case err == nil:
+			return c, nil
+		case m.cfg.Username == "" || answered(err):
+			return nil, fmt.Errorf("client: %w", err)
+		case ctx.Err() != nil:
+			return nil, noQuorum(ctx, err)
+		}
+	}
 }
 
 // answered tells a refusal from silence: a member that wants a login, or that is still a learner, serves.
@@ -155,7 +169,9 @@ func (m *Member) scheme() string {
 }
 
 // PeerURL returns the URL under which other members reach this one.
-func (m *Member) PeerURL() string { return "http://" + firstOf(m.cfg.AdvertisePeer, m.cfg.PeerAddr) }
+func (m *Member) PeerURL() string {
+	return m.cfg.PeerTLS.scheme() + "://" + firstOf(m.cfg.AdvertisePeer, m.cfg.PeerAddr)
+}
 
 // DataDir returns the member's data directory.
 func (m *Member) DataDir() string { return m.cfg.DataDir }

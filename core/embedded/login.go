@@ -1,0 +1,132 @@
+package embedded
+
+import (
+	"context"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// A login carries this process's token to calls that do not go through a connection, which would do so by itself.
+type login struct {
+	member *Member
+
+	mu    sync.Mutex
+	token string // empty: authentication was off when it was last asked for
+}
+
+// call makes a call as the user, and once more with a new token if etcd says that the token is none: it has written nothing then.
+func (l *login) call(ctx context.Context, do func(context.Context) error) error {
+	token := l.current()
+	err := do(with(ctx, token))
+	if !tokenRefused(err) {
+		return err
+	}
+	renewed, renewErr := l.renew(ctx, token)
+	if renewErr != nil {
+		return err // why the call failed; the next one asks for a token again
+	}
+	return do(with(ctx, renewed))
+}
+
+func with(ctx context.Context, token string) context.Context {
+	if token == "" {
+		return ctx
+	}
+	return metadata.NewIncomingContext(ctx, metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
+}
+
+func (l *login) current() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.token
+}
+
+// renew asks for a token in place of old, unless another call has just done so.
+func (l *login) renew(ctx context.Context, old string) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token != old {
+		return l.token, nil
+	}
+	r, err := l.member.server.etcd.Server.Authenticate(ctx, &pb.AuthenticateRequest{Name: l.member.cfg.Username, Password: l.member.cfg.Password})
+	if err != nil {
+		return "", err
+	}
+	l.token = r.Token
+	return l.token, nil
+}
+
+// tokenRefused reports whether another token may help. A token becomes old with every change of a user or a role.
+func tokenRefused(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := status.Convert(err).Message()
+	for _, refusal := range []error{rpctypes.ErrGRPCUserEmpty, rpctypes.ErrGRPCInvalidAuthToken, rpctypes.ErrGRPCAuthOldRevision} {
+		if text == rpctypes.ErrorDesc(refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+func called[A, R any](ctx context.Context, l *login, do func(context.Context, A, ...grpc.CallOption) (R, error), request A, opts []grpc.CallOption) (reply R, err error) {
+	err = l.call(ctx, func(ctx context.Context) error {
+		reply, err = do(ctx, request, opts...)
+		return err
+	})
+	return reply, err
+}
+
+// kvWithLogin is the KV API as the user. What it does not name streams, which nobody in this process uses.
+type kvWithLogin struct {
+	pb.KVClient
+	login *login
+}
+
+func (k kvWithLogin) Range(ctx context.Context, r *pb.RangeRequest, opts ...grpc.CallOption) (*pb.RangeResponse, error) {
+	return called(ctx, k.login, k.KVClient.Range, r, opts)
+}
+
+func (k kvWithLogin) Put(ctx context.Context, r *pb.PutRequest, opts ...grpc.CallOption) (*pb.PutResponse, error) {
+	return called(ctx, k.login, k.KVClient.Put, r, opts)
+}
+
+func (k kvWithLogin) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest, opts ...grpc.CallOption) (*pb.DeleteRangeResponse, error) {
+	return called(ctx, k.login, k.KVClient.DeleteRange, r, opts)
+}
+
+func (k kvWithLogin) Txn(ctx context.Context, r *pb.TxnRequest, opts ...grpc.CallOption) (*pb.TxnResponse, error) {
+	return called(ctx, k.login, k.KVClient.Txn, r, opts)
+}
+
+func (k kvWithLogin) Compact(ctx context.Context, r *pb.CompactionRequest, opts ...grpc.CallOption) (*pb.CompactionResponse, error) {
+	return called(ctx, k.login, k.KVClient.Compact, r, opts)
+}
+
+// leaseWithLogin is the Lease API as the user. Renewals need no login.
+type leaseWithLogin struct {
+	pb.LeaseClient
+	login *login
+}
+
+func (c leaseWithLogin) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest, opts ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
+	return called(ctx, c.login, c.LeaseClient.LeaseGrant, r, opts)
+}
+
+func (c leaseWithLogin) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest, opts ...grpc.CallOption) (*pb.LeaseRevokeResponse, error) {
+	return called(ctx, c.login, c.LeaseClient.LeaseRevoke, r, opts)
+}
+
+func (c leaseWithLogin) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest, opts ...grpc.CallOption) (*pb.LeaseTimeToLiveResponse, error) {
+	return called(ctx, c.login, c.LeaseClient.LeaseTimeToLive, r, opts)
+}
+
+func (c leaseWithLogin) LeaseLeases(ctx context.Context, r *pb.LeaseLeasesRequest, opts ...grpc.CallOption) (*pb.LeaseLeasesResponse, error) {
+	return called(ctx, c.login, c.LeaseClient.LeaseLeases, r, opts)
+}
