@@ -42,6 +42,7 @@ func (m *Member) DirectClient() *clientv3.Client {
 	c.KV = clientv3.NewKVFromKVClient(d.KV, c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(d.Lease, c, time.Second)
 	c.Watcher = clientv3.NewWatchFromWatchClient(d.Watch, c)
+	c.Username, c.Password = m.cfg.Username, m.cfg.Password
 	c.Cluster, c.Maintenance, c.Auth = m.client.Cluster, m.client.Maintenance, m.client.Auth
 	return c
 }

@@ -2,8 +2,7 @@ package embedded
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
+	"log/slog"
 	"net/url"
 	"strings"
 
@@ -78,34 +77,17 @@ func (c Config) secure(e *embed.Config) {
 	}
 }
 
-// loopbackTLS is for the member's client of its own listener; nil for plaintext. The member knows its own certificate, so that it needs
-// no name in it that stands for loopback; where clients are asked for certificates it shows the same.
+// loopbackTLS is for the member's client of its own listener, through which it also asks other members; nil for plaintext.
 func (m *Member) loopbackTLS() (*tls.Config, error) {
 	info := m.server.config.ClientTLSInfo
 	if info.Empty() {
 		return nil, nil //nolint:nilnil // plaintext is what there is
 	}
-	files := tlsfiles.Files{Cert: info.CertFile, Key: info.KeyFile}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // VerifyConnection verifies
-	own := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-		return &pair, err
+	log := m.cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own() }
-	c.VerifyConnection = func(s tls.ConnectionState) error { return isOwn(s.PeerCertificates, own) }
-	return c, nil
-}
-
-// isOwn says whether a server is this member.
-func isOwn(shown []*x509.Certificate, own func() (*tls.Certificate, error)) error {
-	pair, err := own()
-	if err != nil {
-		return err
-	}
-	if len(shown) == 0 || string(shown[0].Raw) != string(pair.Certificate[0]) {
-		return errors.New("another process answers on the member's own address")
-	}
-	return nil
+	return tlsfiles.Files{Cert: info.CertFile, Key: info.KeyFile, CA: info.TrustedCAFile}.Loopback(log)
 }
 
 func secured(addr string, t TLS) []url.URL { return []url.URL{{Scheme: t.scheme(), Host: addr}} }

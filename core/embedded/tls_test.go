@@ -97,6 +97,11 @@ func TestTLSOnBothListeners(t *testing.T) {
 	if _, err := members[0].DirectClient().Put(ctx, "k", "v"); err != nil {
 		t.Fatal(err)
 	}
+	for _, m := range members { // as status does
+		if _, err := members[0].Client().Status(ctx, m.Endpoints()[0]); err != nil {
+			t.Errorf("a member asked another: %v", err)
+		}
+	}
 	trusted := a.client(members[1], a.sign(certs.Request{Name: "client", Client: true}))
 	if r, err := trusted.Get(ctx, "k"); err != nil || r.Count != 1 {
 		t.Errorf("a client with a certificate: %v, %v", r, err)
