@@ -1,0 +1,54 @@
+package snapshot
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+)
+
+// sector is what the size of a database is a multiple of, so that the digest behind it can be told from its absence.
+const sector = 512
+
+// A digester is written a whole snapshot and tells whether its last 32 bytes are the SHA-256 of what comes before.
+type digester struct {
+	sum  hash.Hash
+	tail []byte // the last bytes so far, which may be the digest
+	n    int64
+}
+
+func newDigester() *digester { return &digester{sum: sha256.New()} }
+
+func (d *digester) Write(b []byte) (int, error) {
+	d.n += int64(len(b))
+	d.tail = append(d.tail, b...)
+	if over := len(d.tail) - sha256.Size; over > 0 {
+		d.sum.Write(d.tail[:over])
+		d.tail = append(d.tail[:0], d.tail[over:]...)
+	}
+	return len(b), nil
+}
+
+func (d *digester) check() error {
+	switch {
+	case d.n%sector != sha256.Size:
+		return fmt.Errorf("%w: no digest at its end", ErrDamaged)
+	case !bytes.Equal(d.tail, d.sum.Sum(nil)):
+		return fmt.Errorf("%w: its digest does not fit", ErrDamaged)
+	}
+	return nil
+}
+
+// verify checks the digest of the file path.
+func verify(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	d := newDigester()
+	_, err = io.Copy(d, f)
+	return errors.Join(err, f.Close(), d.check())
+}
