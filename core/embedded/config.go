@@ -34,7 +34,7 @@ type Config struct {
 	// AdvertiseClient and AdvertisePeer are the host:port under which others reach this member. Default: the listen address.
 	AdvertiseClient, AdvertisePeer string
 
-	// InitialCluster maps the name of every member, this one included, to its peer URL. Empty: this member alone.
+	// InitialCluster maps the name of every member, this one included, to its peer URL, or to several with commas. Empty: this member alone.
 	// It counts only while DataDir is empty; afterwards the cluster's own record does.
 	InitialCluster map[string]string
 	// InitialToken tells clusters apart that share addresses. Every member of a cluster has the same one. Default: upstream's.
@@ -46,7 +46,8 @@ type Config struct {
 	// Username and Password are this process's own login, for Client and Direct, once etcd's authentication is on. Empty: none,
 	// so that etcd then refuses what they ask. While authentication is off they are not used.
 	Username, Password string
-	// Join says that the cluster exists and already counts this member; otherwise the members of InitialCluster found it.
+	// Join says that the cluster exists and already counts this member, as [Admit] sees to; otherwise the members of InitialCluster found
+	// it. A member that is counted as a learner then becomes a voter before Start returns.
 	Join bool
 
 	// Tick and Election are raft's heartbeat interval and election timeout, in whole milliseconds. Zero: upstream's, 100 ms and 1 s.
@@ -179,13 +180,20 @@ func (c Config) upstream(log *zap.Logger) (*embed.Config, error) {
 
 func (c Config) initialCluster() string {
 	if len(c.InitialCluster) == 0 {
-		return fmt.Sprintf("%s=%s://%s", c.Name, c.PeerTLS.scheme(), firstOf(c.AdvertisePeer, c.PeerAddr))
+		return c.Name + "=" + c.peerURL()
 	}
 	parts := make([]string, 0, len(c.InitialCluster))
-	for name, peer := range c.InitialCluster {
-		parts = append(parts, name+"="+peer)
+	for name, peers := range c.InitialCluster {
+		for peer := range strings.SplitSeq(peers, ",") {
+			parts = append(parts, name+"="+peer)
+		}
 	}
 	return strings.Join(parts, ",")
+}
+
+// peerURL is under which other members reach this one.
+func (c Config) peerURL() string {
+	return c.PeerTLS.scheme() + "://" + firstOf(c.AdvertisePeer, c.PeerAddr)
 }
 
 func firstOf(a, b string) string {

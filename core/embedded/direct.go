@@ -27,10 +27,8 @@ func (m *Member) Direct() Direct {
 		Lease: adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s)),
 		Watch: pb.NewWatchClient(m.client.ActiveConnection()),
 	}
-	if m.cfg.Username != "" {
-		l := &login{member: m}
-		d.KV, d.Lease = kvWithLogin{d.KV, l}, leaseWithLogin{d.Lease, l}
-	}
+	l := &login{member: m}
+	d.KV, d.Lease = kvWithLogin{d.KV, l}, leaseWithLogin{d.Lease, l}
 	return d
 }
 

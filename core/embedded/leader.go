@@ -41,3 +41,15 @@ func (m *Member) AwaitLeader(ctx context.Context) error {
 		}
 	}
 }
+
+// HandOver has another member lead, if this one does and there is another that can; it waits until one leads, or ctx ends, for which there is no
+// error: an election follows the stop of a leader in any case, and takes a second or two. [Member.Stop] hands over too; who calls HandOver first
+// can go on serving meanwhile.
+func (m *Member) HandOver(ctx context.Context) {
+	select {
+	case <-m.stopping:
+	case <-m.done:
+	default:
+		m.server.handOver(ctx)
+	}
+}

@@ -8,10 +8,13 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 )
 
-// A login carries this process's token to calls that do not go through a connection, which would do so by itself.
+// A login makes calls that do not go through a connection those of this process, and of nobody else: the context of a call that the
+// process serves has its caller's metadata and certificate, by which etcd would take that caller for its user. (It panics if that caller's
+// connection has no TLS and its own listener has: auth.AuthInfoFromTLS.)
 type login struct {
 	member *Member
 
@@ -23,7 +26,7 @@ type login struct {
 func (l *login) call(ctx context.Context, do func(context.Context) error) error {
 	token := l.current()
 	err := do(with(ctx, token))
-	if !tokenRefused(err) {
+	if l.member.cfg.Username == "" || !tokenRefused(err) {
 		return err
 	}
 	renewed, renewErr := l.renew(ctx, token)
@@ -33,11 +36,20 @@ func (l *login) call(ctx context.Context, do func(context.Context) error) error 
 	return do(with(ctx, renewed))
 }
 
+// with returns ctx with the token, "" for none, and without what would stand for another user.
 func with(ctx context.Context, token string) context.Context {
-	if token == "" {
-		return ctx
+	if p, ok := peer.FromContext(ctx); ok && p.AuthInfo != nil {
+		ctx = peer.NewContext(ctx, &peer.Peer{})
 	}
-	return metadata.NewIncomingContext(ctx, metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
+	if token != "" {
+		return metadata.NewIncomingContext(ctx, metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
+	}
+	for _, field := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
+		if metadata.ValueFromIncomingContext(ctx, field) != nil {
+			return metadata.NewIncomingContext(ctx, nil)
+		}
+	}
+	return ctx
 }
 
 func (l *login) current() string {

@@ -2,15 +2,23 @@ package embedded_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/internal/certs"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -115,3 +123,37 @@ func TestWatchWithLogin(t *testing.T) {
 		}
 	}
 }
+
+// Calls in this process are its own, whoever's context they come with.
+func TestDirectCallsAreNobodyElses(t *testing.T) {
+	a := newAuthority(t)
+	cfg := config(t.TempDir())
+	cfg.ClientTLS = a.sign(certs.Request{Name: "member", Hosts: []string{"127.0.0.1"}, Server: true, Client: true})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	m := start(t, cfg)
+	rootCert := a.sign(certs.Request{Name: "root", Client: true})
+	root := a.client(m, rootCert)
+	users(ctx, t, root)
+	if _, err := root.Put(ctx, "/k", "v"); err != nil {
+		t.Fatalf("root by its certificate: %v", err)
+	}
+	pair, err := tls.LoadX509KeyPair(rootCert.Cert, rootCert.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{pair.Leaf}}}
+	for name, foreign := range map[string]context.Context{
+		"a certificate":             peer.NewContext(ctx, &peer.Peer{AuthInfo: credentials.TLSInfo{State: state}}),
+		"a connection of plaintext": peer.NewContext(ctx, &peer.Peer{AuthInfo: plainInfo{}}),
+		"a token":                   metadata.NewIncomingContext(ctx, metadata.Pairs("token", "x")),
+	} {
+		if _, err := m.DirectClient().Get(foreign, "/k"); !errors.Is(err, rpctypes.ErrUserEmpty) {
+			t.Errorf("with %s: got %v, want that no user is named", name, err)
+		}
+	}
+}
+
+type plainInfo struct{}
+
+func (plainInfo) AuthType() string { return "insecure" }

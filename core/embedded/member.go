@@ -33,7 +33,7 @@ type Member struct {
 	err error // written before done closes
 }
 
-// Start runs a member and returns when it serves: a majority of its cluster is there and a read has been answered.
+// Start runs a member and returns when it serves: a majority of its cluster is there, it has a vote, and a read has been answered.
 //
 // The context bounds the start only. When it ends first, the member is stopped, its files are closed, and the error wraps
 // ErrNoQuorum and the context's cause. Other errors come at once: ErrDataDirInUse, ErrPortInUse, ErrCorrupt, ErrConfig. After an
@@ -80,6 +80,9 @@ func (m *Member) await(ctx context.Context) error {
 	if err := m.server.ready(ctx); err != nil {
 		return err
 	}
+	if err := m.vote(ctx); err != nil {
+		return err
+	}
 	client, err := m.dial(ctx)
 	if err != nil {
 		return err
@@ -116,7 +119,7 @@ func (m *Member) dial(ctx context.Context) (*clientv3.Client, error) {
 	}
 }
 
-// answered tells a refusal from silence: a member that wants a login, or that is still a learner, serves.
+// answered tells a refusal from silence: a member that wants a login serves.
 func answered(err error) bool {
 	var e rpctypes.EtcdError
 	if !errors.As(err, &e) {
@@ -169,9 +172,7 @@ func (m *Member) scheme() string {
 }
 
 // PeerURL returns the URL under which other members reach this one.
-func (m *Member) PeerURL() string {
-	return m.cfg.PeerTLS.scheme() + "://" + firstOf(m.cfg.AdvertisePeer, m.cfg.PeerAddr)
-}
+func (m *Member) PeerURL() string { return m.cfg.peerURL() }
 
 // DataDir returns the member's data directory.
 func (m *Member) DataDir() string { return m.cfg.DataDir }

@@ -29,9 +29,16 @@ type server struct {
 	config *embed.Config
 	log    *zap.Logger
 
-	mu   sync.Mutex
-	cut  bool
-	grpc []*grpc.Server
+	mu       sync.Mutex
+	cut      bool
+	grpc     []*grpc.Server
+	handover *handover // the last that was begun
+}
+
+// A handover is one try to have another member lead.
+type handover struct {
+	began time.Time
+	done  chan struct{}
 }
 
 // launch starts etcd, on other ports if the kernel's choice was taken in between, and returns the configuration with final addresses.
@@ -188,14 +195,40 @@ func within(d time.Duration, done <-chan struct{}) bool {
 	}
 }
 
-func (s *server) stopRaft() {
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		s.etcd.Server.Stop()
-	}()
-	if !within(handoverBudget, stopped) {
-		s.etcd.Server.HardStop()
-		<-stopped
+// handOver has another member lead, if this one does, and waits for that until ctx ends or the member stops. A try that is under way is joined.
+func (s *server) handOver(ctx context.Context) {
+	select {
+	case <-s.beginHandover().done:
+	case <-ctx.Done():
 	}
+}
+
+func (s *server) beginHandover() *handover {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.handover; h != nil {
+		select {
+		case <-h.done:
+		default:
+			return h
+		}
+	}
+	h := &handover{began: time.Now(), done: make(chan struct{})}
+	s.handover = h
+	go func() {
+		defer close(h.done)
+		if err := s.etcd.Server.TryTransferLeadershipOnShutdown(); err != nil {
+			s.log.Warn("no other member took the leadership", zap.Error(err))
+		}
+	}()
+	return h
+}
+
+// stopRaft hands the leadership over and ends the raft server, and with it a handover that nobody answers: etcd would wait for that for five
+// seconds and more.
+func (s *server) stopRaft() {
+	h := s.beginHandover()
+	within(handoverBudget-time.Since(h.began), h.done)
+	s.etcd.Server.HardStop()
+	<-h.done
 }
