@@ -132,11 +132,11 @@ func (m *Model) Next(s *State, emit func(model.Step, *State)) {
 	}
 	for k := range s.Late {
 		if s.Late[k].Reg != 0 {
-			n := *s
-			n.Late[k] = Request{}
-			emit(model.Step{Actor: int8(k), Act: actDrop}, &n)
-			n.apply(s.Late[k], m.cfg)
-			emit(model.Step{Actor: int8(k), Act: actArrive}, &n)
+			dropped, arrived := *s, *s // emit changes what it gets
+			dropped.Late[k], arrived.Late[k] = Request{}, Request{}
+			emit(model.Step{Actor: int8(k), Act: actDrop}, &dropped)
+			arrived.apply(s.Late[k], m.cfg)
+			emit(model.Step{Actor: int8(k), Act: actArrive}, &arrived)
 		}
 	}
 	if s.Key.Reg != 0 && s.Key.Left {
