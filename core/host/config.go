@@ -62,7 +62,8 @@ type Config struct {
 type API struct {
 	// Listen is the host:port. Default 127.0.0.1:2378; port 0 takes a free one.
 	Listen string `json:"listen"`
-	// InsecureListen allows an address that other machines reach without TLS.
+	// InsecureListen allows addresses that other machines reach without TLS, etcd's
+	// too: the network is trusted.
 	InsecureListen bool `json:"insecure_listen"`
 	// Names are host names under which callers reach the API, beside localhost
 	// and the address itself. Requests for other names are refused.
@@ -77,10 +78,13 @@ type Etcd struct {
 
 	// Endpoints are the client URLs of an external etcd.
 	Endpoints []string `json:"endpoints"`
-	// Username is the host's login at an external etcd. Empty: none.
-	Username string `json:"username"`
-	// Password belongs to Username.
+	// User is the host's login at etcd, once etcd's authentication is on. Empty: none,
+	// but at an external etcd perhaps the name in the host's certificate.
+	User string `json:"user"`
+	// Password belongs to User.
 	Password string `json:"password"`
+	// PasswordFile holds the password on one line, instead of Password.
+	PasswordFile string `json:"password_file"`
 	// TLS is for an external etcd: the authority that signs its certificates, and
 	// the host's own.
 	TLS TLS `json:"tls"`
@@ -91,6 +95,11 @@ type Etcd struct {
 	// ListenPeer is the embedded member's host:port for raft. Default
 	// 127.0.0.1:2380; port 0 takes a free one.
 	ListenPeer string `json:"listen_peer"`
+	// ClientTLS is the embedded member's for its own API. Empty: plaintext.
+	ClientTLS TLS `json:"client_tls"`
+	// PeerTLS is the embedded member's for raft, where members show certificates to
+	// each other. Empty: plaintext.
+	PeerTLS TLS `json:"peer_tls"`
 	// InitialCluster maps the name of every member to its peer URL, while the
 	// data directory is empty. Empty: this member alone.
 	InitialCluster map[string]string `json:"initial_cluster"`
@@ -120,20 +129,6 @@ func (m *RecipeMode) UnmarshalJSON(b []byte) error {
 	}
 	return json.Unmarshal(b, (*string)(m))
 }
-
-// TLS names certificate files, in PEM. For a listener Cert and Key are its own
-// and CA, if given, signs the callers' certificates, which are then required;
-// for a client CA signs the servers'.
-type TLS struct {
-	// Cert is the file of one's own certificate, and of what leads to its authority.
-	Cert string `json:"cert"`
-	// Key is the file of the certificate's private key.
-	Key string `json:"key"`
-	// CA is the file of the authorities that sign the other side's certificates.
-	CA string `json:"ca"`
-}
-
-func (t TLS) enabled() bool { return t != TLS{} }
 
 // Limits bound what callers can take of the host. Zero: the default.
 type Limits struct {
@@ -193,7 +188,7 @@ func configError(field, format string, args ...any) error {
 // Check returns an error that is [ErrConfig] for a value outside its limits. It
 // does no I/O.
 func (c Config) Check() error {
-	return errors.Join(c.checkEtcd(), c.checkAPI(), c.checkLimits(), c.checkRecipes(),
+	return errors.Join(c.checkEtcd(), c.checkAPI(), c.checkListeners(), c.checkLimits(), c.checkRecipes(),
 		oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error"), oneOf("log.format", c.Log.Format, "", "text", "json"))
 }
 
@@ -212,35 +207,22 @@ func (c Config) checkEtcd() error {
 		return configError("data_dir", "is empty; an embedded etcd keeps its data there")
 	case external && (e.ListenClient != "" || e.ListenPeer != "" || len(e.InitialCluster) > 0):
 		return configError("etcd", "listen_client, listen_peer and initial_cluster are for mode embedded")
-	case !external && (e.Username != "" || e.TLS.enabled()):
-		return configError("etcd", "username, password and tls are for mode external")
-	case e.Username == "" && e.Password != "":
-		return configError("etcd.username", "is empty, but a password is given")
+	case external && (e.ClientTLS.enabled() || e.PeerTLS.enabled()):
+		return configError("etcd", "client_tls and peer_tls are for mode embedded")
+	case !external && e.TLS.enabled():
+		return configError("etcd.tls", "is for mode external; the embedded member has client_tls and peer_tls")
+	case e.User == "" && (e.Password != "" || e.PasswordFile != ""):
+		return configError("etcd.user", "is empty, but a password is given")
+	case e.User != "" && (e.Password == "") == (e.PasswordFile == ""):
+		return configError("etcd.password_file", "is what a user has, or else a password")
 	}
 	return errors.Join(checkAddr("etcd.listen_client", e.ListenClient), checkAddr("etcd.listen_peer", e.ListenPeer), e.TLS.check("etcd.tls"))
-}
-
-func (t TLS) check(field string) error {
-	if (t.Cert == "") != (t.Key == "") {
-		return configError(field, "cert and key go together")
-	}
-	return nil
 }
 
 func (c Config) checkAPI() error {
 	listen := firstOf(c.API.Listen, DefaultListen)
 	if err := checkAddr("api.listen", listen); err != nil {
 		return err
-	}
-	if err := c.TLS.check("tls"); err != nil {
-		return err
-	}
-	if c.TLS.CA != "" && c.TLS.Cert == "" {
-		return configError("tls.cert", "is empty, but callers' certificates are asked for")
-	}
-	host, _, _ := net.SplitHostPort(listen)
-	if !isLoopback(host) && c.TLS.Cert == "" && !c.API.InsecureListen {
-		return configError("api.listen", "%s is reachable from other machines: give tls.cert and tls.key, or say insecure_listen", listen)
 	}
 	return nil
 }
@@ -290,6 +272,12 @@ func checkAddr(field, addr string) error {
 		return configError(field, "%q: port %q is not a number from 0 to 65535", addr, port)
 	}
 	return nil
+}
+
+// reachesSelfOnly reports whether only this machine reaches a listener.
+func reachesSelfOnly(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	return err != nil || isLoopback(host) // what is no address is told by checkAddr
 }
 
 func isLoopback(host string) bool {

@@ -2,14 +2,12 @@ package host
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -53,9 +51,15 @@ func openStore(ctx context.Context, cfg Config, log *slog.Logger, onFatal func(s
 }
 
 func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal func(string)) (*store, error) {
+	password, err := cfg.Etcd.password()
+	if err != nil {
+		return nil, err
+	}
 	m, err := embedded.Start(ctx, embedded.Config{
 		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.ListenPeer,
 		InitialCluster: cfg.Etcd.InitialCluster, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync,
+		ClientTLS: cfg.Etcd.ClientTLS.member(), PeerTLS: cfg.Etcd.PeerTLS.member(), TLSMinVersion: firstOf(cfg.Etcd.ClientTLS.MinVersion, cfg.Etcd.PeerTLS.MinVersion),
+		Username: cfg.Etcd.User, Password: password,
 		Logger: log.With("from", "etcd"), OnFatal: onFatal,
 	})
 	if err != nil {
@@ -67,12 +71,16 @@ func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal fun
 }
 
 func openExternal(ctx context.Context, cfg Config, log *slog.Logger) (*store, error) {
-	secret, err := cfg.Etcd.TLS.client()
+	secret, err := cfg.Etcd.TLS.client(log)
+	if err != nil {
+		return nil, err
+	}
+	password, err := cfg.Etcd.password()
 	if err != nil {
 		return nil, err
 	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: cfg.Etcd.Endpoints, Username: cfg.Etcd.Username, Password: cfg.Etcd.Password, TLS: secret,
+		Endpoints: cfg.Etcd.Endpoints, Username: cfg.Etcd.User, Password: password, TLS: secret,
 		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redial},
@@ -124,17 +132,6 @@ func awaitEtcd(ctx context.Context, c *clientv3.Client, log *slog.Logger) error 
 func answered(err error) bool {
 	e, ok := errors.AsType[rpctypes.EtcdError](err)
 	return ok && e.Code() != codes.Unavailable && e.Code() != codes.DeadlineExceeded
-}
-
-func (t TLS) client() (*tls.Config, error) {
-	if !t.enabled() {
-		return nil, nil //nolint:nilnil // no TLS is what was asked for
-	}
-	c, err := transport.TLSInfo{CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA}.ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("etcd.tls: %w", err)
-	}
-	return c, nil
 }
 
 // ended is closed when the embedded member has ended by itself; nil for an

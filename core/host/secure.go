@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,8 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // socketName is the administrator's socket in the data directory.
@@ -23,20 +20,6 @@ const adminLook = 200 * time.Millisecond
 
 // maxSocketPath is what fits into a socket's address on every system.
 const maxSocketPath = 103
-
-// server returns the listener's TLS, or nil for plaintext.
-func (t TLS) server() (*tls.Config, error) {
-	if !t.enabled() {
-		return nil, nil //nolint:nilnil // no TLS is what was asked for
-	}
-	info := transport.TLSInfo{CertFile: t.Cert, KeyFile: t.Key, TrustedCAFile: t.CA, ClientCertAuth: t.CA != ""}
-	c, err := info.ServerConfig()
-	if err != nil {
-		return nil, fmt.Errorf("%w: tls: %w", ErrConfig, err)
-	}
-	c.NextProtos = []string{"h2", "http/1.1"}
-	return c, nil
-}
 
 // listenAPI takes the API's address.
 func listenAPI(addr string) (net.Listener, error) {

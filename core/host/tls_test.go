@@ -242,7 +242,7 @@ func TestListeningBeyondThisMachine(t *testing.T) {
 		tls  host.TLS
 		want string // "": it may
 	}{
-		"every address":             {host.API{Listen: "0.0.0.0:0"}, host.TLS{}, "api.listen: 0.0.0.0:0 is reachable from other machines: give tls.cert and tls.key, or say insecure_listen"},
+		"every address":             {host.API{Listen: "0.0.0.0:0"}, host.TLS{}, "api.listen: 0.0.0.0:0 is reachable from other machines: give tls.cert and tls.key, or say api.insecure_listen"},
 		"every address, by no name": {host.API{Listen: ":0"}, host.TLS{}, "api.listen: :0 is reachable"},
 		"every IPv6 address":        {host.API{Listen: "[::]:0"}, host.TLS{}, "api.listen: [::]:0 is reachable"},
 		"another machine's name":    {host.API{Listen: "conclave.internal:0"}, host.TLS{}, "is reachable"},

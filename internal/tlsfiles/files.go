@@ -63,7 +63,7 @@ func (f Files) load() (*loaded, error) {
 	if f.Cert == "" {
 		return l, nil
 	}
-	if err := private(f.Key); err != nil {
+	if err := Private(f.Key); err != nil {
 		return nil, err
 	}
 	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)

@@ -88,7 +88,7 @@ const (
 	unknownHint = "look before you repeat it: it may have been done"
 	slotsHint   = "everybody who uses the name at one time must give the same --slots"
 	// Hosts ask nobody for a login; it is etcd that asks the host.
-	hostLoginHint = "give the host a user of etcd, with etcd.username in its configuration, or: conclave etcdctl auth disable"
+	hostLoginHint = "give the host a user of etcd, with etcd.user in its configuration, or: conclave etcdctl auth disable"
 	etcdLoginHint = "name a client certificate that etcd knows with --cert and --key, or: conclave etcdctl auth disable"
 	expiredHint   = "renewals did not reach etcd in time: check that it is well"
 )

@@ -144,7 +144,7 @@ func (s *Service) poll(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		l := s.look(ctx)
-		if !s.compare(ctx, l.etcd.GetLeader(), problems(l, s.cfg.Recipes())) {
+		if !s.compare(ctx, l.etcd.GetLeader(), s.problems(l, s.cfg.Recipes())) {
 			return
 		}
 		select {

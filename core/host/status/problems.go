@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
 )
@@ -13,6 +14,8 @@ const (
 	nearlyFull = 0.8
 	// hollow is how large a database is before its unused half is worth a word.
 	hollow = 256 << 20
+	// renewal is how long before its end a certificate that nobody has renewed is a problem.
+	renewal = 7 * 24 * time.Hour
 )
 
 const (
@@ -26,8 +29,11 @@ func problem(severity hostv1.Severity, reason, hint, text string, args ...any) *
 
 // problems says in words what is wrong, the worst first. The words stay the same
 // for as long as the problem does, so that it can be told apart from another.
-func problems(l *look, recipes []*hostv1.Recipe) []*hostv1.Problem {
+func (s *Service) problems(l *look, recipes []*hostv1.Recipe) []*hostv1.Problem {
 	found := slices.Concat(ofQuorum(l), ofStore(l.etcd), ofMembers(l.etcd), ofRecipes(recipes))
+	if s.cfg.Certificates != nil {
+		found = append(found, ofCertificates(s.cfg.Certificates(), time.Now())...)
+	}
 	slices.SortStableFunc(found, func(a, b *hostv1.Problem) int { return cmp.Compare(a.GetSeverity(), b.GetSeverity()) })
 	return found
 }
@@ -92,6 +98,25 @@ func ofMembers(e *hostv1.Etcd) []*hostv1.Problem {
 	}
 	if len(versions) > 1 {
 		found = append(found, problem(warning, "version_skew", "finish the upgrade", "the members run %d versions of etcd", len(versions)))
+	}
+	return found
+}
+
+func ofCertificates(all []Certificate, now time.Time) []*hostv1.Problem {
+	const hint = "put a new certificate and key in its place: they count without a restart"
+	var found []*hostv1.Problem
+	for _, c := range all {
+		switch left := c.Expires.Sub(now); {
+		case c.Err != nil:
+			found = append(found, problem(warning, "certificate_broken", "mend the files of "+c.Field,
+				"the certificate of %s cannot be read any more; the one from before still counts: %v", c.Field, c.Err))
+		case left <= 0:
+			found = append(found, problem(severe, "certificate_expired", hint, "the certificate of %s, %s, has ended at %s: nobody trusts it any more",
+				c.Field, c.File, c.Expires.UTC().Format(time.RFC3339)))
+		case left < renewal:
+			found = append(found, problem(warning, "certificate_expires", hint, "the certificate of %s, %s, ends at %s",
+				c.Field, c.File, c.Expires.UTC().Format(time.RFC3339)))
+		}
 	}
 	return found
 }

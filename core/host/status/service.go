@@ -33,6 +33,18 @@ type Config struct {
 	Recipes func() []*hostv1.Recipe
 	// Sessions returns how many sessions live in the cluster. Nil: none are told.
 	Sessions func() int
+	// Certificates returns the host's certificates as they are now. Nil: it has none.
+	Certificates func() []Certificate
+}
+
+// A Certificate is one with which the host serves or calls.
+type Certificate struct {
+	// Field is where the configuration names it, and File its file.
+	Field, File string
+	// Expires is when it is no longer valid.
+	Expires time.Time
+	// Err says why its file cannot be used as it is now.
+	Err error
 }
 
 // Service is a host's HostService. It is safe for concurrent use. Make it with
@@ -87,7 +99,7 @@ func (s *Service) Status(ctx context.Context, _ *hostv1.StatusRequest) (*hostv1.
 	resp := &hostv1.StatusResponse{
 		Name: s.cfg.Name, Version: s.cfg.Version,
 		StartedAt: timestamppb.New(s.started), Uptime: durationpb.New(time.Since(s.started).Truncate(time.Millisecond)),
-		Etcd: look.etcd, Recipes: recipes, Problems: problems(look, recipes),
+		Etcd: look.etcd, Recipes: recipes, Problems: s.problems(look, recipes),
 	}
 	if s.cfg.Sessions != nil {
 		resp.Sessions = int64(s.cfg.Sessions())
