@@ -63,7 +63,7 @@ func (h *Host) choose() error {
 		if seen[name] {
 			return fmt.Errorf("recipe %q is given twice", name)
 		}
-		if name == ownName {
+		if name == ownName || name == adminName {
 			return fmt.Errorf("recipe %q: the name is the host's own", name)
 		}
 		seen[name] = true

@@ -12,8 +12,11 @@ var (
 	guardDesc    = prometheus.NewDesc("conclave_recipe_refusals_total", "What recipes asked of etcd and were refused.", []string{"recipe", "kind"}, nil)
 )
 
+// hostMetrics are a host as a prometheus.Collector.
+type hostMetrics struct{ host *Host }
+
 // Describe implements prometheus.Collector.
-func (*parts) Describe(out chan<- *prometheus.Desc) {
+func (hostMetrics) Describe(out chan<- *prometheus.Desc) {
 	out <- sessionsDesc
 	out <- connsDesc
 	out <- refusedDesc
@@ -22,7 +25,8 @@ func (*parts) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector. It tells of what runs once the host is
 // ready.
-func (p *parts) Collect(out chan<- prometheus.Metric) {
+func (m hostMetrics) Collect(out chan<- prometheus.Metric) {
+	h, p := m.host, m.host.parts
 	if !p.ready.Load() {
 		return
 	}
@@ -34,7 +38,7 @@ func (p *parts) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(connsDesc, prometheus.GaugeValue, open)
 	out <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, refused)
-	for _, i := range p.instances {
+	for _, i := range h.running() {
 		for kind, n := range i.space.Refusals() {
 			out <- prometheus.MustNewConstMetric(guardDesc, prometheus.CounterValue, float64(n), i.info.Name, kind)
 		}

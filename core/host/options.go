@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 
+	"google.golang.org/grpc"
+
 	"github.com/conclavehq/conclave/core/recipe"
 )
 
@@ -17,6 +19,8 @@ type options struct {
 	runners  []Runner
 	log      *slog.Logger
 	onFatal  func(reason string)
+	admin    []func(grpc.ServiceRegistrar)
+	adminTCP bool
 }
 
 type handler struct {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -29,17 +30,22 @@ type instance struct {
 	space     *scope.Space
 	env       recipe.Env
 	running   recipe.Instance
-	published *router.Registrar
 	unpublish func(*router.Registrar)
 	since     time.Time // it is ready
+
+	stop    context.CancelFunc // of watching
+	watched sync.WaitGroup
+
+	mu        sync.Mutex // held while it is opened, and while its services change
+	published *router.Registrar
+	served    bool // over every transport; else what it registered may be another's
+	closed    bool
 }
 
 // recipeList tells what recipes the host has, those that are off included, by name.
 func (h *Host) recipeList() []*hostv1.Recipe {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	var all []*hostv1.Recipe
-	for _, i := range h.parts.instances {
+	for _, i := range h.running() {
 		all = append(all, i.describe())
 	}
 	for _, r := range h.opts.recipes {
@@ -55,6 +61,12 @@ func (h *Host) recipeList() []*hostv1.Recipe {
 func (i *instance) describe() *hostv1.Recipe {
 	r := &hostv1.Recipe{Name: i.info.Name, Version: i.info.Version, Summary: i.info.Summary,
 		Mode: hostv1.RecipeMode_RECIPE_MODE_INPROCESS, State: hostv1.RecipeState_RECIPE_STATE_READY, Since: timestamppb.New(i.since)}
+	if told, ok := i.running.(recipe.Reporter); ok {
+		now, _ := told.Report()
+		addReport(r, now)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	for _, s := range i.published.Services() {
 		r.Services = append(r.Services, string(s.FullName()))
 	}
@@ -73,7 +85,7 @@ func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err erro
 	if i.space, err = scope.New(h.parts.store.backend, info.Name, log); err != nil {
 		return nil, fmt.Errorf("recipe %q: %w", info.Name, err)
 	}
-	i.env = recipe.NewEnv(info.Name, i.space.Client(), config, log)
+	i.env = recipe.NewEnv(info.Name, i.space.Client(), config, log).WithCarrier(carrier{i.space, h, i})
 	defer func() {
 		if err != nil {
 			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
@@ -81,11 +93,18 @@ func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err erro
 			err = errors.Join(fmt.Errorf("recipe %q: %w", info.Name, err), i.close(closing))
 		}
 	}()
-	if i.running, err = guarded(func() (recipe.Instance, error) { return r.Open(ctx, i.env, i.published) }); err != nil {
-		return nil, err
+	i.mu.Lock() // an instance may want to exchange its services before they are served
+	i.running, err = guarded(func() (recipe.Instance, error) { return r.Open(ctx, i.env, i.published) })
+	if err == nil {
+		i.since = time.Now()
+		err = h.publish(i.published)
+		i.served = err == nil
 	}
-	i.since = time.Now()
-	return i, h.publish(i.published)
+	i.mu.Unlock()
+	if err == nil {
+		h.follow(i)
+	}
+	return i, err
 }
 
 // guarded turns a panic of a recipe into an error.
@@ -123,7 +142,11 @@ func (h *Host) unpublish(g *router.Registrar) {
 
 // close ends the instance; its calls have ended before.
 func (i *instance) close(ctx context.Context) error {
-	i.unpublish(i.published)
+	i.withdraw()
+	if i.stop != nil {
+		i.stop()
+		i.watched.Wait()
+	}
 	var err error
 	if i.running != nil {
 		if err = closed(ctx, i.running); err != nil {
@@ -132,6 +155,17 @@ func (i *instance) close(ctx context.Context) error {
 	}
 	i.env.Close()
 	return errors.Join(err, i.space.Close())
+}
+
+// withdraw serves the instance no longer, and returns what it served.
+func (i *instance) withdraw() *router.Registrar {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.served && !i.closed {
+		i.unpublish(i.published)
+	}
+	i.closed = true
+	return i.published
 }
 
 // closed closes a recipe, and waits for it until ctx ends: one that panics or does

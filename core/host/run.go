@@ -33,17 +33,24 @@ const (
 
 // parts are what a host runs, in the order in which they were started.
 type parts struct {
-	servers   *servers
-	router    *router.Router
-	edge      *edge.Edge
-	late      *lateSessions
-	metrics   *prometheus.Registry
-	store     *store
-	sessions  *session.Service
-	status    *status.Service
-	own       *router.Registrar // the host's own services
+	servers  *servers
+	router   *router.Router
+	edge     *edge.Edge
+	late     *lateSessions
+	metrics  *prometheus.Registry
+	store    *store
+	sessions *session.Service
+	status   *status.Service
+	own      *router.Registrar // the host's own services
+	admin    *router.Registrar // those for administrators; nil: none
+	ready    atomic.Bool
+
+	// Guarded by the host's mu.
 	instances []*instance
-	ready     atomic.Bool
+	changing  map[string]bool // being added or removed
+	closing   bool            // no more are added
+
+	changes sync.WaitGroup // of changing
 
 	runners sync.WaitGroup
 	cancel  context.CancelFunc // of the runners
@@ -99,12 +106,12 @@ func (h *Host) start(ctx context.Context) error {
 	h.mu.Unlock()
 	h.listenAdmin()
 	p.status = status.New(status.Config{Client: p.store.client, Log: h.log, Name: h.cfg.Name, Version: h.cfg.Version,
-		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList, Certificates: h.cfg.certificates,
+		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList,
 		Sessions: func() int { return p.sessions.Len() }})
 	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions,
 		Released: func(r session.Release) { p.status.SessionReleased(r.ID, r.Namespace, r.Owner) }})
 	p.late.set(p.store, p.sessions)
-	if err := h.publishOwn(); err != nil {
+	if err := errors.Join(h.publishOwn(), h.publishAdmin()); err != nil {
 		return err
 	}
 	for _, r := range h.recipes {
@@ -112,9 +119,7 @@ func (h *Host) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		h.mu.Lock()
-		p.instances = append(p.instances, i)
-		h.mu.Unlock()
+		h.enlist(i)
 		p.status.RecipeChanged(i.describe())
 	}
 	p.router.SetServing(true)
@@ -127,12 +132,12 @@ func (h *Host) start(ctx context.Context) error {
 // that it is not ready yet.
 func (h *Host) listen() error {
 	p := h.parts
-	secret, err := h.cfg.TLS.server(h.log)
+	secret, err := h.cfg.TLS.server()
 	if err != nil {
 		return err
 	}
 	p.metrics = prometheus.NewRegistry()
-	if err := errors.Join(p.metrics.Register(p), p.metrics.Register(certMetrics{h.cfg})); err != nil {
+	if err := p.metrics.Register(hostMetrics{h}); err != nil {
 		return err
 	}
 	p.late = new(lateSessions)
@@ -228,17 +233,20 @@ func (h *Host) shutDown() error {
 		p.cancel()
 		p.runners.Wait()
 	}
+	instances := h.takeAll()
 	var err error
 	if p.servers != nil {
 		err = p.servers.closeListeners()
 		draining, done := context.WithTimeout(ctx, drainBudget)
+		drainRecipes(draining, instances)
 		err = errors.Join(err, p.servers.drain(draining, drainPatience, p.router.Close))
 		done()
 	}
 	closing, done := context.WithTimeout(ctx, closeBudget)
-	for _, i := range slices.Backward(p.instances) {
+	for _, i := range slices.Backward(instances) {
 		err = errors.Join(err, i.close(closing))
 	}
+	err = errors.Join(err, h.settled(closing))
 	done()
 	if p.sessions != nil {
 		// A time of their own: recipes that wait for an etcd that is gone use up theirs.

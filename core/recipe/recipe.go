@@ -37,7 +37,8 @@ type Validator interface {
 	Validate(config proto.Message) error
 }
 
-// An Instance is a running recipe.
+// An Instance is a running recipe. It may be a [Checker], a [Collector], a
+// [Drainer] or a [Reporter] too.
 type Instance interface {
 	// Close ends what the instance runs and waits for it, until ctx ends. What
 	// callers own stays theirs: it is bound to their sessions, and the next
@@ -71,7 +72,8 @@ type Env struct {
 	// Log is the recipe's logger. Log names, never values.
 	Log *slog.Logger
 
-	lender *core.Lender
+	lender  *core.Lender
+	carrier Carrier
 }
 
 // NewEnv returns an Env with which [Session] works. Hosts and test kits make
