@@ -106,7 +106,7 @@ func (h *Host) start(ctx context.Context) error {
 	h.mu.Unlock()
 	h.listenAdmin()
 	p.status = status.New(status.Config{Client: p.store.client, Log: h.log, Name: h.cfg.Name, Version: h.cfg.Version,
-		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList,
+		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList, Certificates: h.cfg.certificates,
 		Sessions: func() int { return p.sessions.Len() }})
 	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions,
 		Released: func(r session.Release) { p.status.SessionReleased(r.ID, r.Namespace, r.Owner) }})
@@ -132,12 +132,12 @@ func (h *Host) start(ctx context.Context) error {
 // that it is not ready yet.
 func (h *Host) listen() error {
 	p := h.parts
-	secret, err := h.cfg.TLS.server()
+	secret, err := h.cfg.TLS.server(h.log)
 	if err != nil {
 		return err
 	}
 	p.metrics = prometheus.NewRegistry()
-	if err := p.metrics.Register(hostMetrics{h}); err != nil {
+	if err := errors.Join(p.metrics.Register(hostMetrics{h}), p.metrics.Register(certMetrics{h.cfg})); err != nil {
 		return err
 	}
 	p.late = new(lateSessions)
