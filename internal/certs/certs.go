@@ -143,3 +143,16 @@ func Read(cert, key string) (*Pair, error) {
 	}
 	return &Pair{Cert: pair.Leaf, Key: k}, nil
 }
+
+// ReadCert reads the first certificate of a PEM file.
+func ReadCert(file string) (*x509.Certificate, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s: holds no certificate in PEM", file)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
