@@ -85,8 +85,8 @@ type Etcd struct {
 	Password string `json:"password"`
 	// PasswordFile holds the password on one line, instead of Password.
 	PasswordFile string `json:"password_file"`
-	// TLS is for an external etcd: the authority that signs its certificates, and
-	// the host's own.
+	// TLS is for an external etcd, and for the cluster to join: the authority that
+	// signs its certificates, and the host's own.
 	TLS TLS `json:"tls"`
 
 	// ListenClient is the host:port of the embedded member's own API. Default
@@ -100,9 +100,21 @@ type Etcd struct {
 	// PeerTLS is the embedded member's for raft, where members show certificates to
 	// each other. Empty: plaintext.
 	PeerTLS TLS `json:"peer_tls"`
-	// InitialCluster maps the name of every member to its peer URL, while the
-	// data directory is empty. Empty: this member alone.
+	// AdvertiseClient and AdvertisePeer are the host:port under which clients and the
+	// other members reach the embedded member. Default: what it listens on, or for
+	// members what InitialCluster says.
+	AdvertiseClient string `json:"advertise_client"`
+	AdvertisePeer   string `json:"advertise_peer"`
+	// InitialCluster maps the name of every member that founds the cluster to its peer
+	// URL. It counts while the data directory is empty. Empty: this member alone.
 	InitialCluster map[string]string `json:"initial_cluster"`
+	// InitialClusterToken tells clusters apart that have shared addresses; the
+	// founders have the same one.
+	InitialClusterToken string `json:"initial_cluster_token"`
+	// Join are the addresses of a cluster that runs: the APIs of its hosts, or the
+	// client URLs of its members. An embedded member without data joins it, as a
+	// learner first; one with data starts as what it was. TLS is for https.
+	Join Addresses `json:"join"`
 	// Fast suits members that share a machine: 10 ms heartbeats instead of 100.
 	Fast bool `json:"fast"`
 	// NoFsync is for tests only: a machine that crashes then loses acknowledged
@@ -188,7 +200,7 @@ func configError(field, format string, args ...any) error {
 // Check returns an error that is [ErrConfig] for a value outside its limits. It
 // does no I/O.
 func (c Config) Check() error {
-	return errors.Join(c.checkEtcd(), c.checkAPI(), c.checkListeners(), c.checkLimits(), c.checkRecipes(),
+	return errors.Join(c.checkEtcd(), c.checkCluster(), c.checkAPI(), c.checkListeners(), c.checkLimits(), c.checkRecipes(),
 		oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error"), oneOf("log.format", c.Log.Format, "", "text", "json"))
 }
 
@@ -209,8 +221,8 @@ func (c Config) checkEtcd() error {
 		return configError("etcd", "listen_client, listen_peer and initial_cluster are for mode embedded")
 	case external && (e.ClientTLS.enabled() || e.PeerTLS.enabled()):
 		return configError("etcd", "client_tls and peer_tls are for mode embedded")
-	case !external && e.TLS.enabled():
-		return configError("etcd.tls", "is for mode external; the embedded member has client_tls and peer_tls")
+	case !external && e.TLS.enabled() && len(e.Join) == 0:
+		return configError("etcd.tls", "is for mode external, and for join; the embedded member has client_tls and peer_tls")
 	case e.User == "" && (e.Password != "" || e.PasswordFile != ""):
 		return configError("etcd.user", "is empty, but a password is given")
 	case e.User != "" && (e.Password == "") == (e.PasswordFile == ""):

@@ -55,13 +55,14 @@ func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal fun
 	if err != nil {
 		return nil, err
 	}
-	m, err := embedded.Start(ctx, embedded.Config{
-		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.ListenPeer,
-		InitialCluster: cfg.Etcd.InitialCluster, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync,
+	m, err := startMember(ctx, cfg, embedded.Config{
+		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.listenPeer(cfg.Name),
+		AdvertiseClient: cfg.Etcd.AdvertiseClient, AdvertisePeer: cfg.Etcd.advertisedPeer(cfg.Name),
+		InitialCluster: cfg.Etcd.InitialCluster, InitialToken: cfg.Etcd.InitialClusterToken, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync,
 		ClientTLS: cfg.Etcd.ClientTLS.member(), PeerTLS: cfg.Etcd.PeerTLS.member(), TLSMinVersion: firstOf(cfg.Etcd.ClientTLS.MinVersion, cfg.Etcd.PeerTLS.MinVersion),
 		Username: cfg.Etcd.User, Password: password,
 		Logger: log.With("from", "etcd"), OnFatal: onFatal,
-	})
+	}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +142,13 @@ func (s *store) ended() <-chan struct{} {
 		return nil
 	}
 	return s.member.Done()
+}
+
+// handOver has another member lead, if the embedded one does and another can.
+func (s *store) handOver(ctx context.Context) {
+	if s.member != nil {
+		s.member.HandOver(ctx)
+	}
 }
 
 func (s *store) close(ctx context.Context) error {

@@ -233,6 +233,12 @@ func (h *Host) shutDown() error {
 		p.cancel()
 		p.runners.Wait()
 	}
+	// While others lead, calls here still end as they should.
+	var handedOver sync.WaitGroup
+	if p.store != nil {
+		handedOver.Go(func() { p.store.handOver(ctx) })
+	}
+	defer handedOver.Wait()
 	instances := h.takeAll()
 	var err error
 	if p.servers != nil {

@@ -93,7 +93,7 @@ func (c Config) checkListeners() error {
 	}{
 		{"api.listen", firstOf(c.API.Listen, DefaultListen), "tls", c.TLS},
 		{"etcd.listen_client", c.Etcd.ListenClient, "etcd.client_tls", c.Etcd.ClientTLS},
-		{"etcd.listen_peer", c.Etcd.ListenPeer, "etcd.peer_tls", c.Etcd.PeerTLS},
+		{"etcd.listen_peer", c.Etcd.listenPeer(c.Name), "etcd.peer_tls", c.Etcd.PeerTLS},
 	} {
 		if err := l.tls.checkListener(l.secret); err != nil {
 			return err

@@ -1,0 +1,176 @@
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
+	"github.com/conclavehq/conclave/core/embedded"
+)
+
+const (
+	joinLook   = 3 * time.Second        // at one address
+	joinPause  = 500 * time.Millisecond // between two rounds
+	joinReport = 10 * time.Second       // how often the log says that nobody answers
+	// withdrawBudget is for giving back a place that is not taken, on the way to a stop.
+	withdrawBudget = 500 * time.Millisecond
+)
+
+// startMember starts the embedded member. One that is configured to join, and has
+// not run yet, is admitted to the cluster first.
+func startMember(ctx context.Context, cfg Config, member embedded.Config, log *slog.Logger) (*embedded.Member, error) {
+	member.Join = len(cfg.Etcd.Join) > 0
+	if !member.Join || embedded.HasData(cfg.DataDir) {
+		return embedded.Start(ctx, member)
+	}
+	c, err := joinClient(ctx, cfg.Etcd, member, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	joining, err := embedded.Admit(ctx, c, member)
+	if err != nil {
+		return nil, fmt.Errorf("etcd.join: %w", err)
+	}
+	m, err := embedded.Start(ctx, joining)
+	if err != nil && !embedded.HasData(cfg.DataDir) {
+		// Such as a port that is taken. The next try can do without the place.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawBudget)
+		defer cancel()
+		if err := embedded.Withdraw(ctx, c, member); err != nil {
+			log.Warn("the cluster counts a learner that has not started; a join on the same peer address goes on with it", "error", err)
+		}
+	}
+	return m, err
+}
+
+// joinClient returns a client of the cluster at one of the addresses, when one answers.
+func joinClient(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logger) (*clientv3.Client, error) {
+	secret, err := e.joinTLS(log)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := joinEndpoints(ctx, e.Join, secret, log)
+	if err != nil {
+		return nil, err
+	}
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, TLS: secret, Username: member.Username, Password: member.Password,
+		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
+		Logger: zap.NewNop(), // what fails is told by the call
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd.join: %s: %w", strings.Join(endpoints, ", "), err)
+	}
+	return c, nil
+}
+
+// joinTLS is for the addresses of Join that begin with https.
+func (e Etcd) joinTLS(log *slog.Logger) (*tls.Config, error) {
+	switch {
+	case e.TLS.enabled():
+		return e.TLS.client(log)
+	case e.ClientTLS.enabled():
+		return e.ClientTLS.client(log)
+	case slices.ContainsFunc(e.Join, func(u string) bool { return strings.HasPrefix(u, "https://") }):
+		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+	}
+	return nil, nil //nolint:nilnil // plaintext is what was asked for
+}
+
+// joinEndpoints returns the client URLs of the cluster that the addresses lead to.
+// It waits until one of them answers, and says in the log that it does.
+func joinEndpoints(ctx context.Context, urls []string, secret *tls.Config, log *slog.Logger) ([]string, error) {
+	tick := time.NewTicker(joinPause)
+	defer tick.Stop()
+	var told time.Time
+	for {
+		var endpoints []string
+		var errs []error
+		for _, u := range urls {
+			found, err := clientURLs(ctx, u, secret)
+			endpoints = append(endpoints, found...)
+			errs = append(errs, err)
+		}
+		if len(endpoints) > 0 {
+			slices.Sort(endpoints)
+			return slices.Compact(endpoints), nil
+		}
+		err := errors.Join(errs...)
+		if time.Since(told) > joinReport {
+			told = time.Now()
+			log.Warn("waiting for the cluster to join", "error", oneLine(err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("etcd.join: %w: %w", embedded.ErrNoQuorum, errors.Join(context.Cause(ctx), err))
+		}
+	}
+}
+
+// clientURLs asks an address, which may be a host's API or etcd's own, where etcd's
+// clients are answered.
+func clientURLs(ctx context.Context, address string, secret *tls.Config) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinLook)
+	defer cancel()
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if u.Scheme == "https" {
+		creds = credentials.NewTLS(secret)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = pb.NewClusterClient(conn).MemberList(ctx, &pb.MemberListRequest{})
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded:
+		return nil, fmt.Errorf("%s: %s", address, status.Convert(err).Message())
+	case codes.Unimplemented: // a host's API
+	default: // also a refusal is etcd's
+		return []string{address}, nil
+	}
+	list, err := hostv1.NewHostServiceClient(conn).ListMembers(ctx, &hostv1.ListMembersRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", address, status.Convert(err).Message())
+	}
+	return reachable(u, list.GetMembers())
+}
+
+// reachable are the client URLs of the members that can be reached from where the
+// host itself was reached.
+func reachable(from *url.URL, members []*hostv1.Member) ([]string, error) {
+	var all []string
+	for _, m := range members {
+		for _, c := range m.GetClientUrls() {
+			if u, err := url.Parse(c); err == nil && (isLoopback(from.Hostname()) || !isLoopback(u.Hostname())) {
+				all = append(all, c)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: the members there tell no address for etcd's clients that others can reach; set etcd.listen_client and etcd.advertise_client on them", from)
+	}
+	return all, nil
+}
