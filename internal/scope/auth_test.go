@@ -130,9 +130,9 @@ func TestTokensOfCallersAreNotUsed(t *testing.T) {
 			}
 		}
 	}
-	// The token is good: without the space it opens the member's own API.
-	unguarded := metadata.NewIncomingContext(within(t), metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
-	if _, err := e.Member().Direct().KV.Range(unguarded, &pb.RangeRequest{Key: []byte("x")}); err != nil {
+	// The token is good: without the space it opens etcd's own API.
+	unguarded := metadata.NewOutgoingContext(within(t), metadata.Pairs(rpctypes.TokenFieldNameGRPC, token))
+	if _, err := pb.NewKVClient(e.Client(t).ActiveConnection()).Range(unguarded, &pb.RangeRequest{Key: []byte("x")}); err != nil {
 		t.Errorf("the test shows nothing: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package scope_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/internal/scope"
@@ -74,9 +76,11 @@ func carriersOf(t *testing.T, e *coretest.Etcd, instance string) []carrier {
 	conn := newSpace(t, scope.FromClient(e.Client(t)), instance)
 	served := newSpace(t, scope.Backend(e.Member().Direct()), instance)
 	servedConn := newSpace(t, scope.FromClient(e.Client(t)), instance)
+	away := newSpace(t, scope.Backend(e.Member().Direct()), instance)
 	return []carrier{
 		{"direct", direct, direct.Client()},
 		{"connection", conn, conn.Client()},
+		{"remote", away, remote(t, serve(t, away))},
 		{"served direct", served, dial(t, serve(t, served))},
 		{"served connection", servedConn, dial(t, serve(t, servedConn))},
 	}
@@ -102,6 +106,19 @@ func serve(t *testing.T, s *scope.Space) string {
 		<-ended
 	})
 	return l.Addr().String()
+}
+
+// remote returns the client of a recipe in another process.
+func remote(t *testing.T, addr string) *clientv3.Client {
+	t.Helper()
+	conn := must[*grpc.ClientConn](t)(grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials())))
+	c, closeClient := scope.Remote(conn, nil)
+	t.Cleanup(func() {
+		if err := errors.Join(closeClient(), closeClient(), conn.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }
 
 func dial(t *testing.T, addr string) *clientv3.Client {

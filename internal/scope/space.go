@@ -49,25 +49,29 @@ func New(back Backend, instance string, log *slog.Logger) (*Space, error) {
 		keys:     newKeys(instance),
 		leases:   leases{own: make(map[int64]time.Time), limit: sweepAt},
 		refusals: refusals{log: log},
-		// What clientv3 passes with every call of its own. Without them gRPC
-		// refuses answers above 4 MiB, and a call fails at once while etcd is
-		// being reached again.
-		calls: []grpc.CallOption{grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32)},
+		calls:    callOptions(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.client = s.newClient(log)
+	s.client = newClient(s.ctx, kvClient{s}, leaseClient{s}, watchClient{s}, refuser{&s.refusals}, log)
 	return s, nil
 }
 
-func (s *Space) newClient(log *slog.Logger) *clientv3.Client {
-	c := clientv3.NewCtxClient(s.ctx, clientv3.WithZapLogger(zap.New(logbridge.Zap(log, zapcore.WarnLevel))))
-	c.KV = clientv3.NewKVFromKVClient(kvClient{s}, c)
-	c.Lease = clientv3.NewLeaseFromLeaseClient(leaseClient{s}, c, time.Second)
-	c.Watcher = watcher{clientv3.NewWatchFromWatchClient(watchClient{s}, c)}
-	no := refuser{&s.refusals}
-	c.Cluster = clientv3.NewClusterFromClusterClient(pb.NewClusterClient(no), c)
-	c.Auth = clientv3.NewAuthFromAuthClient(pb.NewAuthClient(no), c)
-	c.Maintenance = clientv3.NewMaintenanceFromMaintenanceClient(pb.NewMaintenanceClient(no), c)
+// callOptions are what clientv3 passes with every call of its own. Without them
+// gRPC refuses answers above 4 MiB, and a call fails at once while etcd is being
+// reached again.
+func callOptions() []grpc.CallOption {
+	return []grpc.CallOption{grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(math.MaxInt32)}
+}
+
+// newClient returns a client on these services; what is in none of them goes to rest.
+func newClient(ctx context.Context, kv pb.KVClient, lease pb.LeaseClient, watch pb.WatchClient, rest grpc.ClientConnInterface, log *slog.Logger) *clientv3.Client {
+	c := clientv3.NewCtxClient(ctx, clientv3.WithZapLogger(zap.New(logbridge.Zap(log, zapcore.WarnLevel))))
+	c.KV = clientv3.NewKVFromKVClient(kv, c)
+	c.Lease = clientv3.NewLeaseFromLeaseClient(lease, c, time.Second)
+	c.Watcher = watcher{clientv3.NewWatchFromWatchClient(watch, c)}
+	c.Cluster = clientv3.NewClusterFromClusterClient(pb.NewClusterClient(rest), c)
+	c.Auth = clientv3.NewAuthFromAuthClient(pb.NewAuthClient(rest), c)
+	c.Maintenance = clientv3.NewMaintenanceFromMaintenanceClient(pb.NewMaintenanceClient(rest), c)
 	return c
 }
 
