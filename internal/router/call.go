@@ -21,6 +21,7 @@ type call struct {
 	router *Router
 	route  *route
 	set    atomic.Pointer[set] // whose service it is, for whoever ends the set's calls
+	open   atomic.Bool         // it is a stream; set before set is
 	ctx    context.Context
 	own    ending // which ctx derives from, once the call is in the register
 

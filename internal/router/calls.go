@@ -71,12 +71,12 @@ func (g *register) settle() {
 	}
 }
 
-// end ends the calls of one set of services.
-func (g *register) end(s *set, cause error) {
+// end ends the calls of one set of services, or the streams among them.
+func (g *register) end(s *set, cause error, streamsOnly bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := g.last; c != nil; c = c.older {
-		if c.set.Load() == s {
+		if c.set.Load() == s && (!streamsOnly || c.open.Load()) {
 			c.own.end(cause)
 		}
 	}

@@ -215,4 +215,8 @@ func (g *Registrar) Drain(ctx context.Context) error {
 
 // Cancel ends the contexts of the calls in flight, with [ErrWithdrawn] as their
 // cause. Their callers are told UNAVAILABLE, recipe_restarting.
-func (g *Registrar) Cancel() { g.router.calls.end(g.set, ErrWithdrawn) }
+func (g *Registrar) Cancel() { g.router.calls.end(g.set, ErrWithdrawn, false) }
+
+// CancelStreams is [Registrar.Cancel] for those calls that have a stream in either
+// direction: they end by nothing else.
+func (g *Registrar) CancelStreams() { g.router.calls.end(g.set, ErrWithdrawn, true) }

@@ -243,10 +243,16 @@ func TestWithdraw(t *testing.T) {
 	_, err := f.call(t, "Do", "")
 	want(t, err, codes.Unimplemented, "unknown_method")
 	exchangeOne(t, chat) // goes on
-	g.Cancel()
-	want(t, (<-slow).err, codes.Unavailable, "recipe_restarting")
+	g.CancelStreams()
 	_, err = chat.recv()
 	want(t, err, codes.Unavailable, "recipe_restarting")
+	select {
+	case a := <-slow:
+		t.Errorf("a call that is no stream ended with them: %q, %v", a.text, a.err)
+	default:
+	}
+	g.Cancel()
+	want(t, (<-slow).err, codes.Unavailable, "recipe_restarting")
 	if err := g.Drain(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -118,6 +118,7 @@ func restarting(text string) error {
 // try serves the call unless the service restarts; done says that it did.
 func (rt *route) try(c *call) (done bool, err error) {
 	s := rt.service.set
+	c.open.Store(rt.method.class == streams)
 	c.set.Store(s) // before entering: whoever ends the set's calls sees every one that is in
 	if !s.users.enter() {
 		return false, nil
