@@ -50,6 +50,8 @@ type Config struct {
 	TLS TLS `json:"tls"`
 	// Limits bound what callers can take.
 	Limits Limits `json:"limits"`
+	// Snapshots says where snapshots of the etcd are kept.
+	Snapshots Snapshots `json:"snapshots"`
 	// Log is for the program that runs the host; the host itself logs to
 	// WithLogger's.
 	Log Log `json:"log"`
@@ -200,7 +202,7 @@ func configError(field, format string, args ...any) error {
 // Check returns an error that is [ErrConfig] for a value outside its limits. It
 // does no I/O.
 func (c Config) Check() error {
-	return errors.Join(c.checkEtcd(), c.checkCluster(), c.checkAPI(), c.checkListeners(), c.checkLimits(), c.checkRecipes(),
+	return errors.Join(c.checkEtcd(), c.checkCluster(), c.checkAPI(), c.checkListeners(), c.checkLimits(), c.checkRecipes(), c.Snapshots.check(),
 		oneOf("log.level", c.Log.Level, "", "debug", "info", "warn", "error"), oneOf("log.format", c.Log.Format, "", "text", "json"))
 }
 

@@ -52,6 +52,9 @@ func New(cfg Config, opts ...Option) (*Host, error) {
 	if err := h.choose(); err != nil {
 		return nil, err
 	}
+	if cfg.Snapshots.To != "" {
+		h.opts.runners = append(h.opts.runners, snapshotter{cfg.Snapshots})
+	}
 	return h, nil
 }
 

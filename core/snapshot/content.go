@@ -66,7 +66,18 @@ func (c *content) read(tx *bbolt.Tx) error {
 	if leases := tx.Bucket(schema.Lease.Name()); leases != nil {
 		c.leases = leases.Stats().KeyN
 	}
-	return keys.ForEach(c.add)
+	if err := keys.ForEach(c.add); err != nil {
+		return err
+	}
+	// Of a store in which all was deleted, compactions alone tell how far it had come.
+	if meta := tx.Bucket(schema.Meta.Name()); meta != nil {
+		for _, name := range [][]byte{schema.ScheduledCompactKeyName, schema.FinishedCompactKeyName} {
+			if rev := meta.Get(name); rev != nil {
+				c.revision = max(c.revision, mvcc.BytesToRev(rev).Main)
+			}
+		}
+	}
+	return nil
 }
 
 // add takes up one change; changes come in their order.

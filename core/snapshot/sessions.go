@@ -39,6 +39,9 @@ type ended struct {
 	revision     int64 // afterwards
 }
 
+// marker is written and deleted, so that the last record has the store's last revision.
+var marker = []byte("conclave")
+
 // endSessions revokes every lease in the database, as a member does when one expires, with upstream's own store. The order is that of
 // the leases' ids, so that the members of a cluster that is restored member by member get equal revisions.
 func endSessions(path string, log *zap.Logger) (e ended, err error) {
@@ -57,6 +60,10 @@ func endSessions(path string, log *zap.Logger) (e ended, err error) {
 		}
 	}
 	e.leases = len(leases)
+	// Upstream raises the largest revision that a record has. That may be far below the store's own, when all that was written since has
+	// been deleted and compacted: an earlier restore's raise, for instance, would be given a second time.
+	store.Put(marker, nil, lease.NoLease)
+	store.DeleteRange(marker, nil)
 	e.revision = store.Rev()
 	store.Commit()
 	return e, nil

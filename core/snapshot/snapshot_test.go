@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -181,6 +183,88 @@ func TestRestoreKeepsWhatHasNoLease(t *testing.T) {
 	if leases := must(m.Client().Leases(t.Context()))(t); len(leases.Leases) != 0 {
 		t.Errorf("leases %v", leases.Leases)
 	}
+}
+
+// A store may have come far and hold nothing that tells: what it wrote was deleted and compacted. It still goes on above all of it.
+func TestRestoreOfAStoreThatForgot(t *testing.T) {
+	e := coretest.StartEtcd(t)
+	c := e.Client(t)
+	must(c.Put(t.Context(), "k", ""))(t)
+	last := int64(0)
+	for round := range 3 {
+		must(c.Delete(t.Context(), "k"))(t)
+		deleted := must(c.Put(t.Context(), "k", ""))(t).Header.Revision
+		must(c.Delete(t.Context(), "k"))(t)
+		must(c.Compact(t.Context(), deleted+1, clientv3.WithCompactPhysical()))(t)
+		dir := t.TempDir()
+		file := filepath.Join(dir, "saved.db")
+		status := must(snapshot.SaveFile(t.Context(), c, file, false, nil))(t)
+		if status.Revision <= last {
+			t.Errorf("round %d: the snapshot claims revision %d, after %d", round, status.Revision, last)
+		}
+		must(snapshot.Drill(t.Context(), file, dir, nil))(t)
+		must(snapshot.Restore(snapshot.RestoreConfig{File: file, DataDir: filepath.Join(dir, "data")}))(t)
+		c = start(t, filepath.Join(dir, "data")).Client()
+		put := must(c.Put(t.Context(), "k", ""))(t)
+		if put.Header.Revision <= deleted+1+snapshot.DefaultBump/2 {
+			t.Fatalf("round %d: revision %d follows %d", round, put.Header.Revision, deleted+1)
+		}
+		last = put.Header.Revision
+	}
+}
+
+// Three members that are restored one by one from the same file are one cluster, and equal.
+func TestRestoreOfThreeMembers(t *testing.T) {
+	file, e := saved(t)
+	for range 20 {
+		l := must(e.Client(t).Grant(t.Context(), 60))(t)
+		for i := range 3 {
+			must(e.Client(t).Put(t.Context(), fmt.Sprintf("of-%x/%d", l.ID, i), "x", clientv3.WithLease(l.ID)))(t)
+		}
+	}
+	must(snapshot.SaveFile(t.Context(), e.Client(t), file, true, nil))(t)
+	cluster := make(map[string]string)
+	for _, name := range []string{"a", "b", "c"} {
+		cluster[name] = "http://" + freeAddr(t)
+	}
+	members := make(chan *embedded.Member, len(cluster))
+	var starting sync.WaitGroup
+	for name, url := range cluster {
+		dir := filepath.Join(t.TempDir(), name)
+		r := must(snapshot.Restore(snapshot.RestoreConfig{File: file, DataDir: dir, Name: name, Cluster: cluster, Token: "restored"}))(t)
+		if r.Ended != 21 || r.Removed != 61 {
+			t.Fatalf("report %+v", r)
+		}
+		starting.Go(func() {
+			m, err := embedded.Start(t.Context(), embedded.Config{Name: name, DataDir: dir, ClientAddr: "127.0.0.1:0", PeerAddr: strings.TrimPrefix(url, "http://"),
+				InitialCluster: cluster, InitialToken: "restored", Fast: true, NoFsync: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			members <- m
+		})
+	}
+	starting.Wait()
+	close(members)
+	hashes := make(map[uint32]bool)
+	for m := range members {
+		defer m.Close()
+		if got := must(m.Client().Get(t.Context(), "", clientv3.WithPrefix()))(t); len(got.Kvs) != 24 {
+			t.Errorf("%d keys", len(got.Kvs))
+		}
+		hashes[must(m.Client().HashKV(t.Context(), m.Endpoints()[0], 0))(t).Hash] = true
+	}
+	if len(hashes) != 1 {
+		t.Errorf("the members differ: %v", hashes)
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l := must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func start(t *testing.T, dir string) *embedded.Member {
