@@ -21,6 +21,7 @@ const (
 	defaultCalls   = 20_000
 	defaultConns   = 20_000
 	defaultRequest = 1 << 20
+	leastQuota     = 16 << 20
 )
 
 // The modes of etcd.
@@ -50,6 +51,9 @@ type Config struct {
 	TLS TLS `json:"tls"`
 	// Limits bound what callers can take.
 	Limits Limits `json:"limits"`
+	// Plugins is for the program that runs the host, in JSON; the host itself does
+	// not look at it.
+	Plugins json.RawMessage `json:"plugins"`
 	// Snapshots says where snapshots of the etcd are kept.
 	Snapshots Snapshots `json:"snapshots"`
 	// Log is for the program that runs the host; the host itself logs to
@@ -117,6 +121,10 @@ type Etcd struct {
 	// client URLs of its members. An embedded member without data joins it, as a
 	// learner first; one with data starts as what it was. TLS is for https.
 	Join Addresses `json:"join"`
+	// QuotaBytes bounds the embedded member's database, from 16 MiB; beyond it etcd
+	// takes no writes until there is room. Default 2 GiB; 8 GiB is etcd's own advice
+	// for the most.
+	QuotaBytes int64 `json:"quota_bytes"`
 	// Fast suits members that share a machine: 10 ms heartbeats instead of 100.
 	Fast bool `json:"fast"`
 	// NoFsync is for tests only: a machine that crashes then loses acknowledged
@@ -126,7 +134,9 @@ type Etcd struct {
 
 // A RecipeConfig says how one recipe runs.
 type RecipeConfig struct {
-	// Mode is "inprocess" or "off". Default "inprocess".
+	// Mode is "inprocess", "subprocess" or "off". Default: as the recipe is given to
+	// the host. A recipe that runs in a process of its own may be one that the host
+	// does not have yet, and is given while it runs.
 	Mode RecipeMode `json:"mode"`
 	// Config is the recipe's own configuration, in JSON.
 	Config json.RawMessage `json:"config"`
@@ -135,10 +145,17 @@ type RecipeConfig struct {
 // A RecipeMode says whether a recipe runs, and where.
 type RecipeMode string
 
+// The modes of a recipe.
+const (
+	Inprocess  = "inprocess"  // in the host's own process
+	Subprocess = "subprocess" // in a process of its own, for which the program that runs the host provides
+	Off        = "off"        // not at all
+)
+
 // UnmarshalJSON takes false for "off": in YAML the bare word off means that.
 func (m *RecipeMode) UnmarshalJSON(b []byte) error {
 	if string(b) == "false" {
-		*m = "off"
+		*m = Off
 		return nil
 	}
 	return json.Unmarshal(b, (*string)(m))
@@ -242,6 +259,9 @@ func (c Config) checkAPI() error {
 }
 
 func (c Config) checkLimits() error {
+	if q := c.Etcd.QuotaBytes; q != 0 && q < leastQuota {
+		return configError("etcd.quota_bytes", "%d is under the least, %d", q, leastQuota)
+	}
 	for _, l := range []struct {
 		field string
 		value int
@@ -260,7 +280,7 @@ func (c Config) checkRecipes() error {
 		if err := keyspace.CheckName("recipes", name); err != nil {
 			return fmt.Errorf("%w: %w", ErrConfig, err)
 		}
-		if err := oneOf("recipes."+name+".mode", string(r.Mode), "", "inprocess", "off"); err != nil {
+		if err := oneOf("recipes."+name+".mode", string(r.Mode), "", Inprocess, Subprocess, Off); err != nil {
 			return err
 		}
 	}

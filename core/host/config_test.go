@@ -19,12 +19,14 @@ data_dir: /var/lib/conclave
 api: {listen: "127.0.0.1:0", names: [conclave.internal]}
 etcd: {mode: embedded, listen_client: "127.0.0.1:0"}
 recipes: {lock: {mode: "off", config: {history: 3}}}
+plugins: {policy: warn}
 log: {level: debug}
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "one" || c.API.Names[0] != "conclave.internal" || c.Recipes["lock"].Mode != "off" || string(c.Recipes["lock"].Config) != `{"history":3}` {
+	if c.Name != "one" || c.API.Names[0] != "conclave.internal" || c.Recipes["lock"].Mode != "off" || string(c.Recipes["lock"].Config) != `{"history":3}` ||
+		string(c.Plugins) != `{"policy":"warn"}` {
 		t.Errorf("parsed %+v", c)
 	}
 	if err := c.Check(); err != nil {
@@ -84,7 +86,7 @@ func TestCheckNamesTheField(t *testing.T) {
 		"port too large":      {host.Config{DataDir: "d", Etcd: host.Etcd{ListenPeer: "localhost:65536"}}, `etcd.listen_peer: "localhost:65536": port`},
 		"half a key pair":     {host.Config{DataDir: "d", TLS: host.TLS{Cert: "c"}}, "tls: cert and key go together"},
 		"limit":               {host.Config{DataDir: "d", Limits: host.Limits{Calls: -1}}, "limits.calls: -1 is negative"},
-		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.RecipeConfig{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, off`},
+		"recipe mode":         {host.Config{DataDir: "d", Recipes: map[string]host.RecipeConfig{"lock": {Mode: "on"}}}, `recipes.lock.mode: "on" is not one of inprocess, subprocess, off`},
 		"level":               {host.Config{DataDir: "d", Log: host.Log{Level: "loud"}}, `log.level: "loud" is not one of`},
 	} {
 		if err := tt.config.Check(); !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), tt.want) {
@@ -127,6 +129,19 @@ func TestNewReadsTheRecipesConfigurations(t *testing.T) {
 		_, err := host.New(cfg, host.WithRecipe(tt.recipe))
 		if (tt.want == "") != (err == nil) || err != nil && (!errors.Is(err, host.ErrConfig) || !strings.HasSuffix(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+// A recipe that the host is given later may be configured before; any other name is
+// a slip.
+func TestNewKnowsTheRecipesThatItConfigures(t *testing.T) {
+	t.Parallel()
+	for mode, known := range map[host.RecipeMode]bool{"": false, host.Inprocess: false, host.Off: false, host.Subprocess: true} {
+		cfg := onEtcd()
+		cfg.Recipes = map[string]host.RecipeConfig{"later": {Mode: mode}}
+		if _, err := host.New(cfg, host.WithRecipe(keeper{})); (err == nil) != known {
+			t.Errorf("mode %q: %v", mode, err)
 		}
 	}
 }

@@ -79,9 +79,9 @@ func (h *Host) choose() error {
 		}
 		h.recipes = append(h.recipes, r)
 	}
-	for name := range h.cfg.Recipes {
-		if !seen[name] {
-			return configError("recipes."+name, "this host has no such recipe")
+	for name, r := range h.cfg.Recipes {
+		if !seen[name] && r.Mode != Subprocess {
+			return configError("recipes."+name, "this host has no such recipe; of one that is added while it runs the mode is subprocess")
 		}
 	}
 	slices.SortFunc(h.recipes, func(a, b recipe.Recipe) int { return cmp.Compare(a.Info().Name, b.Info().Name) })
