@@ -47,7 +47,7 @@ func ReadFolder(dir, platform string) (_ *Package, err error) {
 	p := &Package{root: root}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("%w", errors.Join(err, p.Close()))
+			err = errors.Join(err, p.Close())
 		}
 	}()
 	if p.Source, err = p.read(ManifestName, maxManifest); err != nil {

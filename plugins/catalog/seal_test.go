@@ -1,0 +1,53 @@
+package catalog
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSeal(t *testing.T) {
+	k, err := NewSecretKey()
+	must(t, err)
+	f := newFolder(t, "jobs", "1.2.0")
+	edit(t, f.path(ManifestName), "  any: {file: jobs}", "  any: {file: jobs}\n  plan9/mips: {file: jobs}")
+	before := f.read(ManifestName)
+	to := filepath.Join(t.TempDir(), "dist", "jobs")
+	if _, err := Seal(f.dir, to, &k); err != nil {
+		t.Fatal(err)
+	}
+	if f.read(ManifestName) != before {
+		t.Error("the author's manifest was changed")
+	}
+	c, _ := newCatalog(t, Config{Keys: []string{k.Public().String()}})
+	if p := add(t, c, folder{t, to}); p.Pin.Key != k.Public().ID() || p.Manifest.Binaries["plan9/mips"].SHA256 != string(p.Pin.SHA256) {
+		t.Errorf("%+v", p)
+	}
+	if _, err := Seal(f.dir, to, &k); !errors.Is(err, os.ErrExist) {
+		t.Errorf("into a folder that is there: %v", err)
+	}
+}
+
+func TestWhatCannotBeSealed(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(f folder)
+		want string
+	}{
+		"no manifest":      {func(f folder) { must(f.t, os.Remove(f.path(ManifestName))) }, ManifestName},
+		"a bad manifest":   {func(f folder) { edit(f.t, f.path(ManifestName), "summary", "sumary") }, "sumary"},
+		"a missing binary": {func(f folder) { must(f.t, os.Remove(f.path("jobs"))) }, "jobs"},
+		"another binary":   {func(f folder) { f.seal().write("jobs", "x") }, "the manifest says"},
+		"bad descriptors":  {func(f folder) { f.write("jobs.binpb", "x") }, "FileDescriptorSet"},
+	} {
+		f, to := newFolder(t, "jobs", "1.2.0"), filepath.Join(t.TempDir(), "jobs")
+		c.do(f)
+		if _, err := Seal(f.dir, to, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(to); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: something was left: %v", name, err)
+		}
+	}
+}
