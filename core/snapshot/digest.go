@@ -52,3 +52,20 @@ func verify(path string) error {
 	_, err = io.Copy(d, f)
 	return errors.Join(err, f.Close(), d.check())
 }
+
+// tokenOf names the cluster that is made of the snapshot in the file path, on whatever machine it lies.
+func tokenOf(path string) (token string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Seek(-sha256.Size, io.SeekEnd); err != nil {
+		return "", err
+	}
+	digest := make([]byte, 8)
+	if _, err := io.ReadFull(f, digest); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("restored-%x", digest), nil
+}

@@ -41,7 +41,8 @@ type RestoreConfig struct {
 	// Cluster maps the name of every member of the new cluster, this one included, to its peer URL. Default: this member alone, at
 	// http://127.0.0.1:2380.
 	Cluster map[string]string
-	// Token tells clusters apart that share addresses. Every member has the same one. Default: "etcd-cluster".
+	// Token tells clusters apart that share addresses: members that are left of the old one find no peer in the new one. Every member
+	// has the same one. Default: made from the file's digest.
 	Token string
 	// Bump is added to the revision. Every member has the same one. Default, and least: DefaultBump.
 	Bump int64
@@ -73,6 +74,11 @@ func Restore(cfg RestoreConfig) (Restored, error) {
 	if status.Revision+cfg.Bump > maxRevision-spareRevisions {
 		return Restored{}, fmt.Errorf("%w: Bump: revision %d and %d more leave tokens no room", ErrInvalid, status.Revision, cfg.Bump)
 	}
+	if cfg.Token == "" {
+		if cfg.Token, err = tokenOf(cfg.File); err != nil {
+			return Restored{}, err
+		}
+	}
 	r := Restored{Snapshot: status}
 	err = cfg.intoPlace(func(work string) error {
 		prepared := filepath.Join(work, "prepared.db")
@@ -96,9 +102,6 @@ func (c RestoreConfig) withDefaults() RestoreConfig {
 	}
 	if len(c.Cluster) == 0 {
 		c.Cluster = map[string]string{c.Name: defaultPeer}
-	}
-	if c.Token == "" {
-		c.Token = "etcd-cluster"
 	}
 	if c.Bump == 0 {
 		c.Bump = DefaultBump

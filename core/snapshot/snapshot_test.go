@@ -231,13 +231,13 @@ func TestRestoreOfThreeMembers(t *testing.T) {
 	var starting sync.WaitGroup
 	for name, url := range cluster {
 		dir := filepath.Join(t.TempDir(), name)
-		r := must(snapshot.Restore(snapshot.RestoreConfig{File: file, DataDir: dir, Name: name, Cluster: cluster, Token: "restored"}))(t)
+		r := must(snapshot.Restore(snapshot.RestoreConfig{File: file, DataDir: dir, Name: name, Cluster: cluster}))(t)
 		if r.Ended != 21 || r.Removed != 61 {
 			t.Fatalf("report %+v", r)
 		}
 		starting.Go(func() {
 			m, err := embedded.Start(t.Context(), embedded.Config{Name: name, DataDir: dir, ClientAddr: "127.0.0.1:0", PeerAddr: strings.TrimPrefix(url, "http://"),
-				InitialCluster: cluster, InitialToken: "restored", Fast: true, NoFsync: true})
+				InitialCluster: cluster, Fast: true, NoFsync: true})
 			if err != nil {
 				t.Error(err)
 				return

@@ -18,8 +18,16 @@ const (
 	keepAliveTimeout = 3 * time.Second
 )
 
+// A login is a user of etcd's. Empty: none, but perhaps the name in a certificate.
+type login struct{ user, password string }
+
 // dial returns a client for the etcd of the target after it has answered a connection.
 func (a *app) dial(ctx context.Context, t target) (*clientv3.Client, error) {
+	return a.dialAs(ctx, t, login{})
+}
+
+// dialAs is dial with a login.
+func (a *app) dialAs(ctx context.Context, t target, as login) (*clientv3.Client, error) {
 	with, err := a.access(t)
 	if err != nil {
 		return nil, err
@@ -27,7 +35,7 @@ func (a *app) dial(ctx context.Context, t target) (*clientv3.Client, error) {
 	cfg := clientv3.Config{
 		Endpoints: t.endpoints, DialTimeout: dialTimeout,
 		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
-		Logger: zap.NewNop(),
+		Logger: zap.NewNop(), Username: as.user, Password: as.password,
 	}
 	info := transport.TLSInfo{TrustedCAFile: with.cacert, CertFile: with.cert, KeyFile: with.key}
 	if info.TrustedCAFile != "" || info.CertFile != "" || info.KeyFile != "" {
