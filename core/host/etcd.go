@@ -58,7 +58,7 @@ func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal fun
 	m, err := startMember(ctx, cfg, embedded.Config{
 		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.listenPeer(cfg.Name),
 		AdvertiseClient: cfg.Etcd.AdvertiseClient, AdvertisePeer: cfg.Etcd.advertisedPeer(cfg.Name),
-		InitialCluster: cfg.Etcd.InitialCluster, InitialToken: cfg.Etcd.InitialClusterToken, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync,
+		InitialCluster: cfg.Etcd.InitialCluster, InitialToken: cfg.Etcd.InitialClusterToken, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync, QuotaBytes: cfg.Etcd.QuotaBytes,
 		ClientTLS: cfg.Etcd.ClientTLS.member(), PeerTLS: cfg.Etcd.PeerTLS.member(), TLSMinVersion: firstOf(cfg.Etcd.ClientTLS.MinVersion, cfg.Etcd.PeerTLS.MinVersion),
 		Username: cfg.Etcd.User, Password: password,
 		Logger: log.With("from", "etcd"), OnFatal: onFatal,

@@ -180,6 +180,10 @@ func (h *Host) listenAdmin() {
 func (h *Host) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.parts.cancel = cancel
+	if m := h.parts.store.member; m != nil {
+		k := &keeper{member: m, client: h.parts.store.client, log: h.log.With("from", "upkeep")}
+		h.parts.runners.Go(func() { k.run(ctx) })
+	}
 	for _, r := range h.opts.runners {
 		h.parts.runners.Go(func() {
 			if err := r.Run(ctx, h); err != nil && ctx.Err() == nil {
