@@ -23,6 +23,7 @@ const (
 
 type devFlags struct {
 	dataDir, clientAddr, peerAddr, apiAddr, config string
+	nodes                                          int
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -35,10 +36,18 @@ loopback, without configuration, until Ctrl-C. When it serves it prints
 "ready api=URL etcd=URL ui=URL" on stdout. Other commands of the same user on this
 machine find it without flags.
 
+With --nodes 3 it runs three, which are one cluster, each in a process of its own; the
+ready line then has lists. The ports of the second are 20,000 higher, of the third
+30,000. Other terminals stop, start, restart and kill single ones: conclave dev stop 2.
+When dev ends, however it ends, they end.
+
 Without --data-dir the data is kept in a directory under the user's cache, which is
 named in the output.`,
 		Example: `  conclave dev
   conclave dev --data-dir ./data
+  conclave dev --nodes 3                     # a cluster; then in another terminal:
+  conclave dev kill 2
+  conclave dev start 2
   conclave dev --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0     # any free ports`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), f) },
@@ -49,6 +58,8 @@ named in the output.`,
 	fs.StringVar(&f.clientAddr, "client-addr", "", "host:port for etcd clients (default "+defaultClientAddr+"); port 0 takes a free one")
 	fs.StringVar(&f.peerAddr, "peer-addr", "", "host:port for raft (default "+defaultPeerAddr+"); port 0 takes a free one")
 	fs.StringVar(&f.config, "config", "", "configuration file; flags count before it")
+	fs.IntVar(&f.nodes, "nodes", 1, fmt.Sprintf("how many nodes, at most %d, each a process of its own", maxNodes))
+	cmd.AddCommand(a.devNodeCommands()...)
 	return cmd
 }
 
@@ -56,6 +67,9 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	cfg, err := a.devConfig(f)
 	if err != nil {
 		return err
+	}
+	if f.nodes > 1 {
+		return a.devNodes(ctx, cfg, f.nodes)
 	}
 	log := newGate(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return a.runHost(ctx, hostRun{
@@ -82,6 +96,9 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 // devConfig is the configuration file's, if there is one, under the flags.
 func (a *app) devConfig(f devFlags) (host.Config, error) {
 	var cfg host.Config
+	if f.nodes < 1 || f.nodes > maxNodes {
+		return cfg, usage("invalid_nodes", "3 survive the loss of one, 5 of two", "--nodes: %d is outside 1 to %d", f.nodes, maxNodes)
+	}
 	if f.config != "" {
 		var err error
 		if cfg, err = loadConfig(f.config); err != nil {
@@ -104,9 +121,14 @@ func (a *app) devConfig(f devFlags) (host.Config, error) {
 			return cfg, err
 		}
 	}
-	cfg.Name, cfg.Version, cfg.Etcd.Fast = firstOf(cfg.Name, "dev"), readVersion().Version, true
+	cfg.Name, cfg.Version = firstOf(cfg.Name, "dev"), readVersion().Version
+	// A cluster keeps etcd's own times: shorter ones suit no machine that is busy.
+	cfg.Etcd.Fast = cfg.Etcd.Fast || f.nodes == 1
 	var err error
-	cfg.DataDir, err = a.devDataDir(firstOf(f.dataDir, cfg.DataDir), cfg.Etcd.ListenClient)
+	if cfg.DataDir, err = a.devDataDir(firstOf(f.dataDir, cfg.DataDir), cfg.Etcd.ListenClient, f.nodes); err != nil || f.nodes > 1 {
+		return cfg, err
+	}
+	_, err = readPlan(cfg.DataDir, 1)
 	return cfg, err
 }
 
@@ -119,7 +141,7 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-func (a *app) devDataDir(dir, clientAddr string) (string, error) {
+func (a *app) devDataDir(dir, clientAddr string, nodes int) (string, error) {
 	if dir != "" {
 		return filepath.Abs(dir)
 	}
@@ -128,6 +150,9 @@ func (a *app) devDataDir(dir, clientAddr string) (string, error) {
 		return "", usage("invalid_data-dir", "name one with --data-dir", "no directory for the data: %v", err)
 	}
 	name := "dev"
+	if nodes > 1 {
+		name = fmt.Sprintf("dev-nodes%d", nodes)
+	}
 	if clientAddr != defaultClientAddr {
 		// Two of them, on two ports, are two stores.
 		_, port, _ := net.SplitHostPort(clientAddr)

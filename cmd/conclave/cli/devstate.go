@@ -20,6 +20,8 @@ type devState struct {
 	API       []string `json:"api,omitempty"` // of its hosts; a dev without any has none
 	Endpoints []string `json:"endpoints"`
 	DataDir   string   `json:"dataDir"`
+	Nodes     int      `json:"nodes,omitempty"`   // if there are several
+	Control   string   `json:"control,omitempty"` // the socket that takes commands about them
 }
 
 const (

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -77,6 +78,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"dev":     scriptDev,
+			"stopdev": scriptStopDev,
 			"until":   scriptUntil,
 			"capture": scriptCapture,
 			"fails":   scriptFails,
@@ -98,11 +100,14 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	ts.Defer(func() {
+	end := sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		ts.Logf("dev: %s", stderr)
 	})
+	ts.Defer(end)
+	ts.Setenv("DEV_PID", strconv.Itoa(cmd.Process.Pid))
+	devs.Store(cmd.Process.Pid, end)
 	line, err := bufio.NewReader(out).ReadString('\n')
 	ts.Check(err)
 	m := readyLine.FindStringSubmatch(line)
@@ -111,6 +116,21 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("API", m[1])
 	ts.Setenv("ETCD", m[2])
+}
+
+// devs are what ends the devs of all scripts, by their pids.
+var devs sync.Map
+
+// scriptStopDev ends the dev that was started last, and waits until it is gone.
+func scriptStopDev(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: stopdev")
+	}
+	pid, err := strconv.Atoi(ts.Getenv("DEV_PID"))
+	ts.Check(err)
+	if end, ok := devs.Load(pid); ok {
+		end.(func())() //nolint:forcetypeassert // scriptDev stores nothing else
+	}
 }
 
 // freeDev is a dev on free ports.

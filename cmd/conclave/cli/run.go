@@ -32,6 +32,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: env, env: parseEnv(env)}
+	if len(args) == 1 && args[0] == roleNode {
+		return a.node(ctx)
+	}
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
