@@ -58,24 +58,27 @@ func New(cfg Config, opts ...Option) (*Host, error) {
 	return h, nil
 }
 
-// choose puts the recipes that are on in the order of their names.
+// choose puts the recipes that are on in the order of their names, those that the
+// host can do without behind the others.
 func (h *Host) choose() error {
 	seen := make(map[string]bool)
-	for _, r := range h.opts.recipes {
+	for _, r := range slices.SortedStableFunc(slices.Values(h.opts.recipes), byRank) {
 		name := r.Info().Name
-		if seen[name] {
-			return fmt.Errorf("recipe %q is given twice", name)
-		}
-		if name == ownName || name == adminName {
-			return fmt.Errorf("recipe %q: the name is the host's own", name)
+		if err := free(name, seen); err != nil {
+			if err = h.leaveOut(r, err); err != nil {
+				return err
+			}
+			continue
 		}
 		seen[name] = true
 		if h.cfg.Recipes[name].Mode == "off" {
 			continue
 		}
 		// A mistake there should not have to wait for an etcd to be told.
-		if _, err := configOf(r, h.cfg.Recipes[name].Config); err != nil {
-			return err
+		if _, err := configOf(plain(r), h.cfg.Recipes[name].Config); err != nil {
+			if r, err = h.substitute(r, err); err != nil {
+				return err
+			}
 		}
 		h.recipes = append(h.recipes, r)
 	}
@@ -85,6 +88,18 @@ func (h *Host) choose() error {
 		}
 	}
 	slices.SortFunc(h.recipes, func(a, b recipe.Recipe) int { return cmp.Compare(a.Info().Name, b.Info().Name) })
+	slices.SortStableFunc(h.recipes, byRank)
+	return nil
+}
+
+// free returns an error for a name that is taken.
+func free(name string, seen map[string]bool) error {
+	switch {
+	case seen[name]:
+		return fmt.Errorf("recipe %q is given twice", name)
+	case name == ownName || name == adminName:
+		return fmt.Errorf("recipe %q: the name is the host's own", name)
+	}
 	return nil
 }
 

@@ -73,8 +73,8 @@ func (i *instance) describe() *hostv1.Recipe {
 	return r
 }
 
-// open opens a recipe on its own part of etcd, and serves it.
-func (h *Host) open(ctx context.Context, r recipe.Recipe) (_ *instance, err error) {
+// openOne opens a recipe on its own part of etcd, and serves it.
+func (h *Host) openOne(ctx context.Context, r recipe.Recipe) (_ *instance, err error) {
 	info := r.Info()
 	log := h.log.With("recipe", info.Name)
 	config, err := configOf(r, h.cfg.Recipes[info.Name].Config)
