@@ -4,18 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
-	"os/exec"
-	"strings"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/conclavehq/conclave/core"
 )
@@ -28,110 +17,13 @@ type Probe func(ctx context.Context) error
 // ErrWarning marks the error of a [Probe] after which requests may still come.
 var ErrWarning = errors.New("warning")
 
-// NewProbe returns the probe that a URL describes:
-//
-//   - http://host:port/path and https://…: a GET is answered with 2xx; 429 is a
-//     warning.
-//   - tcp://host:port: a connection is accepted.
-//   - grpc://host:port/service and grpcs://…: the gRPC health service says that
-//     the service is serving; without a name, the server.
-//   - exec:command argument…: the command exits with 0; 1 is a warning. It is
-//     split at spaces, and no shell is between.
-//
-// The error is core.ErrInvalid.
-func NewProbe(check string) (Probe, error) {
-	if line, ok := strings.CutPrefix(check, "exec:"); ok {
-		argv := strings.Fields(line)
-		if len(argv) == 0 {
-			return nil, fmt.Errorf("%w: check: the command is missing", core.ErrInvalid)
-		}
-		return command(argv), nil
-	}
-	u, err := url.Parse(check)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("%w: check: %.200q is no URL such as http://127.0.0.1:8080/health", core.ErrInvalid, check)
-	}
-	if _, _, err := net.SplitHostPort(u.Host); err != nil && u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%w: check: %.200q has no port", core.ErrInvalid, check)
-	}
-	switch u.Scheme {
-	case "http", "https":
-		return get(u.String()), nil
-	case "tcp":
-		return connect(u.Host), nil
-	case "grpc":
-		return serving(u, insecure.NewCredentials()), nil
-	case "grpcs":
-		return serving(u, credentials.NewTLS(nil)), nil
-	}
-	return nil, fmt.Errorf("%w: check: the scheme %.40q is not http, https, tcp, grpc, grpcs or exec", core.ErrInvalid, u.Scheme)
-}
-
-func get(address string) Probe {
-	// Each look dials, as a new client would.
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	return func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
-		if err != nil {
-			return err
-		}
-		resp, err := client.Do(req)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = resp.Body.Close() }()
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // the status has said what matters
-		switch {
-		case resp.StatusCode == http.StatusTooManyRequests:
-			return fmt.Errorf("%w: %s", ErrWarning, resp.Status)
-		case resp.StatusCode/100 != 2:
-			return fmt.Errorf("answered %s", resp.Status)
-		}
-		return nil
-	}
-}
-
-func connect(addr string) Probe {
-	return func(ctx context.Context) error {
-		var d net.Dialer
-		c, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	}
-}
-
-func serving(u *url.URL, creds credentials.TransportCredentials) Probe {
-	service := strings.TrimPrefix(u.Path, "/")
-	return func(ctx context.Context) error {
-		c, err := grpc.NewClient("passthrough:///"+u.Host, grpc.WithTransportCredentials(creds))
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		resp, err := healthpb.NewHealthClient(c).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
-		if err != nil {
-			return err
-		}
-		if s := resp.GetStatus(); s != healthpb.HealthCheckResponse_SERVING {
-			return fmt.Errorf("says %s", s)
-		}
-		return nil
-	}
-}
-
-func command(argv []string) Probe {
-	return func(ctx context.Context) error {
-		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the program's own configuration says what to run
-		cmd.WaitDelay = time.Second                           // a child of it may keep a pipe open
-		err := cmd.Run()
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 {
-			return fmt.Errorf("%w: exit code 1", ErrWarning)
-		}
-		return err
-	}
-}
+// The defaults of checks.
+const (
+	defaultInterval = 10 * time.Second
+	defaultTimeout  = 5 * time.Second
+	defaultRise     = 2
+	defaultFall     = 3
+)
 
 // A Check says how often to probe, and how much to believe. Zero values are the
 // defaults.
@@ -145,16 +37,16 @@ type Check struct {
 
 func (c Check) normal() (Check, error) {
 	if c.Interval == 0 {
-		c.Interval = 10 * time.Second
+		c.Interval = defaultInterval
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 5 * time.Second
+		c.Timeout = defaultTimeout
 	}
 	if c.Rise == 0 {
-		c.Rise = 2
+		c.Rise = defaultRise
 	}
 	if c.Fall == 0 {
-		c.Fall = 3
+		c.Fall = defaultFall
 	}
 	c.Timeout = min(c.Timeout, c.Interval)
 	if c.Probe == nil || c.Interval < 0 || c.Timeout < 0 || c.Rise < 0 || c.Fall < 0 {
@@ -174,22 +66,27 @@ func Monitor(ctx context.Context, c Check, tell func(s State, why error)) error 
 		return err
 	}
 	h := hysteresis{check: c}
-	tick := time.NewTicker(c.Interval)
+	return h.monitor(ctx, 0, tell)
+}
+
+// monitor is Monitor from what is believed so far on, after a first pause.
+func (h *hysteresis) monitor(ctx context.Context, first time.Duration, tell func(s State, why error)) error {
+	c := h.check
+	tick := time.NewTimer(first)
 	defer tick.Stop()
 	for {
-		within, cancel := context.WithTimeout(ctx, c.Timeout)
-		err := c.Probe(within)
-		cancel()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		tick.Reset(c.Interval) // before the probe, so that its length does not add up
+		err := h.probe(ctx)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if s, changed := h.saw(err); changed {
 			tell(s, err)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -197,9 +94,26 @@ func Monitor(ctx context.Context, c Check, tell func(s State, why error)) error 
 // hysteresis is what a check believes.
 type hysteresis struct {
 	check Check
-	state State // "": nothing yet
-	next  State // what the last probes said
+	slots chan struct{} // nil: as many at once as there are
+	state State         // "": nothing yet
+	next  State         // what the last probes said
 	inRow int
+}
+
+// probe looks once. To wait for its turn is nothing that the instance is to blame
+// for.
+func (h *hysteresis) probe(ctx context.Context) error {
+	if h.slots != nil {
+		select {
+		case h.slots <- struct{}{}:
+			defer func() { <-h.slots }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.check.Timeout)
+	defer cancel()
+	return h.check.Probe(ctx)
 }
 
 func (h *hysteresis) saw(err error) (s State, changed bool) {

@@ -61,11 +61,16 @@ type Instance struct {
 	// State is [Passing] if it is empty. An operator's mark goes before what the
 	// registering program said.
 	State State `json:"state"`
+	// Checks are carried out by hosts, at most 8. Until they are, and while one
+	// fails, the instance is [Critical], whatever State says.
+	Checks []HostCheck `json:"checks,omitempty"`
 
 	// What follows is filled in by readers, and ignored by Register and Update.
 
 	// Token names the incarnation: larger for every later registration of the ID.
 	Token core.Token `json:"token,string,omitempty"`
+	// Health is what hosts found; nil: nothing yet.
+	Health *Health `json:"health,omitempty"`
 	// Owner is who registered it, as people read it.
 	Owner string `json:"owner,omitempty"`
 	// Since is when it was registered, by that program's clock.
@@ -84,9 +89,12 @@ func (i Instance) normal() (Instance, error) {
 		i.State = Passing
 	}
 	i.Metadata, i.Tags = maps.Clone(i.Metadata), slices.Clone(i.Tags)
-	i.Token, i.Owner, i.Since = 0, "", time.Time{}
+	i.Token, i.Owner, i.Since, i.Health = 0, "", time.Time{}, nil
 	if err := i.check(); err != nil {
 		return i, fmt.Errorf("%w: %w", core.ErrInvalid, err)
+	}
+	if err := i.normalChecks(); err != nil {
+		return i, invalid(err)
 	}
 	return i, nil
 }

@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -192,49 +191,4 @@ func (g *Registration) unwatch() {
 	if w != nil {
 		w.Stop()
 	}
-}
-
-// A twin is the same instance in the layout of etcd's own client/v3/naming.
-type twin struct {
-	Op       int               `json:"Op"`
-	Addr     string            `json:"Addr"`
-	Metadata map[string]string `json:"Metadata"`
-}
-
-// keys is how many keys the registration has on its lease.
-func (g *Registration) keys() int {
-	if g.r.opts.naming == "" {
-		return 1
-	}
-	return 2
-}
-
-// twin returns the key in etcd's layout, "" if there is none.
-func (g *Registration) twin() string {
-	if g.r.opts.naming == "" {
-		return ""
-	}
-	return g.r.opts.naming + g.service + "/" + g.id
-}
-
-// twinOps are what goes with a put of want.
-func (g *Registration) twinOps(want record, lease clientv3.LeaseID) []clientv3.Op {
-	if g.twin() == "" {
-		return nil
-	}
-	if !want.effective().Usable() {
-		return g.twinGone()
-	}
-	b, err := json.Marshal(twin{Addr: want.Addr, Metadata: want.Metadata})
-	if err != nil {
-		return nil // strings cannot fail
-	}
-	return []clientv3.Op{clientv3.OpPut(g.twin(), string(b), clientv3.WithLease(lease))}
-}
-
-func (g *Registration) twinGone() []clientv3.Op {
-	if g.twin() == "" {
-		return nil
-	}
-	return []clientv3.Op{clientv3.OpDelete(g.twin())}
 }

@@ -14,6 +14,52 @@ const recipe = "discovery"
 // instances stands between a service's prefix and an instance's id.
 const instances = "instance/"
 
+// checking stands where a service would, and begins the keys of checks that hosts
+// carry out. No name is escaped to it.
+const checking = "_check/"
+
+// Below it: definitions, by service and id; owners, by shard; hosts, by lease; and
+// in the default namespace those that have checks.
+const (
+	defined    = "on/"
+	owners     = "owner/"
+	checkers   = "host/"
+	namespaces = "namespace/"
+)
+
+// checkPrefix begins the keys of all checks of a namespace.
+func checkPrefix(namespace string) string {
+	return keyspace.RecipePrefix(namespace, recipe) + checking
+}
+
+// checkKey is where the definition of an instance's checks stands.
+func checkKey(namespace, service, id string) string {
+	return checkPrefix(namespace) + defined + keyspace.Escape(service) + "/" + keyspace.Escape(id)
+}
+
+// namespaceKey says that a namespace has checks.
+func namespaceKey(namespace string) string {
+	return checkPrefix(defaultNamespace) + namespaces + keyspace.Escape(namespace)
+}
+
+// parseCheck returns the instance that a definition's key is about, given what
+// follows checkPrefix and "on/".
+func parseCheck(rest string) (service, id string, ok bool) {
+	a, b, ok := strings.Cut(rest, "/")
+	if !ok {
+		return "", "", false
+	}
+	service, err := keyspace.Unescape(a)
+	if err != nil || keyspace.CheckName("service", service) != nil {
+		return "", "", false
+	}
+	id, err = keyspace.Unescape(b)
+	if err != nil || keyspace.CheckName("id", id) != nil {
+		return "", "", false
+	}
+	return service, id, true
+}
+
 // servicePrefix begins the keys of the instances of one service.
 func servicePrefix(namespace, service string) string {
 	return keyspace.Prefix(namespace, recipe, service) + instances

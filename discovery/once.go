@@ -34,7 +34,12 @@ func Announce(ctx context.Context, s *core.Session, i Instance) (core.Token, err
 	if r, err := parse(kvOf(p)); err == nil {
 		want.Since = r.Since
 	}
-	if err := p.put(ctx, sender(s), want, s.Lease()); err != nil {
+	if len(i.Checks) > 0 {
+		if err := tellCheckers(ctx, s.Client(), s.Namespace()); err != nil {
+			return 0, named(i.Service, i.ID, err)
+		}
+	}
+	if err := p.put(ctx, sender(s), want, s.Lease(), definitions(s.Namespace(), i.Service, i.ID)); err != nil {
 		return 0, named(i.Service, i.ID, err)
 	}
 	return p.token(), nil
@@ -61,9 +66,9 @@ func Withdraw(ctx context.Context, s *core.Session, service, id string, token co
 	lease, err := s.Client().Grant(ctx, int64(farewellTTL/time.Second))
 	if err != nil {
 		// A plain deletion it is: readers then count the instance as vanished.
-		return named(service, id, p.leave(ctx, sender(s), 0))
+		return named(service, id, p.leave(ctx, sender(s), 0, p.undefine(s.Namespace(), service, id)))
 	}
-	return named(service, id, p.leave(ctx, sender(s), lease.ID))
+	return named(service, id, p.leave(ctx, sender(s), lease.ID, p.undefine(s.Namespace(), service, id)))
 }
 
 // Change sets the state of what the session announced, and leaves the rest as it
@@ -86,7 +91,7 @@ func Change(ctx context.Context, s *core.Session, service, id string, token core
 	if r.State = state; state == Passing {
 		r.State = ""
 	}
-	return named(service, id, p.put(ctx, sender(s), r, s.Lease()))
+	return named(service, id, p.put(ctx, sender(s), r, s.Lease(), nil))
 }
 
 // Mark sets an instance's state from outside, whatever the program says that
@@ -131,7 +136,8 @@ func mark(ctx context.Context, c *clientv3.Client, key string, state State, by s
 	if r.Mark == state && r.By == by {
 		return true, nil
 	}
-	value, err := r.marked(kv, state, by)
+	r.Mark, r.By = state, by
+	value, err := r.over(kv, "mark", "by")
 	if err != nil {
 		return false, err
 	}
@@ -152,6 +158,26 @@ const farewellTTL = 15 * time.Second
 // lease, and of no other.
 func onLease(s *core.Session, service, id string) *place {
 	return &place{key: instanceKey(s.Namespace(), service, id), reg: fmt.Sprintf("lease-%016x", uint64(s.Lease()))}
+}
+
+// undefine is what goes with the end of a record.
+func (p *place) undefine(namespace, service, id string) func() []clientv3.Op {
+	return func() []clientv3.Op {
+		if !p.defined {
+			return nil
+		}
+		return []clientv3.Op{clientv3.OpDelete(checkKey(namespace, service, id))}
+	}
+}
+
+// tellCheckers says that a namespace has checks: hosts look there from then on.
+func tellCheckers(ctx context.Context, c *clientv3.Client, namespace string) error {
+	if namespace == defaultNamespace {
+		return nil
+	}
+	key := namespaceKey(namespace)
+	_, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(key), "=", 0)).Then(clientv3.OpPut(key, `{"v":1}`)).Commit()
+	return err
 }
 
 func (p *place) look(ctx context.Context, c *clientv3.Client) error {

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"time"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
-// An Option sets up a [Registrar] or a [Resolver]; each says what it is for.
+// An Option sets up a [Registrar], a [Resolver] or [RunChecks]; each says what it
+// is for.
 // Values outside their limits make every call return core.ErrInvalid.
 type Option func(*options)
 
@@ -20,6 +22,9 @@ type options struct {
 	naming    string
 	drainWait time.Duration
 	reader    reader
+
+	checkNamespaces []string
+	checkNetworks   []netip.Prefix
 }
 
 // reader is what resolvers must have in common to share a watch.
@@ -31,6 +36,8 @@ type reader struct {
 	dir          string
 	idle         time.Duration
 }
+
+const defaultNamespace = "default"
 
 // The defaults of [WithGuard], and of the others.
 const (
@@ -48,7 +55,7 @@ const (
 // [Registrar] is in its session's.
 func WithNamespace(ns string) Option { return func(o *options) { o.namespace = ns } }
 
-// WithLogger sets the logger of a [Resolver], silent by default. A [Registrar]
+// WithLogger sets the logger of a [Resolver] or of [RunChecks], silent by default. A [Registrar]
 // has its session's.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
 
@@ -91,7 +98,7 @@ func WithDisk(dir string) Option { return func(o *options) { o.reader.dir = dir 
 func WithIdle(d time.Duration) Option { return func(o *options) { o.reader.idle = d } }
 
 func newOptions(opts []Option) (options, error) {
-	o := options{namespace: "default", drainWait: defaultDrainWait, reader: reader{
+	o := options{namespace: defaultNamespace, drainWait: defaultDrainWait, reader: reader{
 		share: DefaultShare, window: DefaultWindow, hold: DefaultHold, least: leastGuarded, staleAfter: defaultStaleAfter,
 	}}
 	for _, opt := range opts {
@@ -109,6 +116,11 @@ func newOptions(opts []Option) (options, error) {
 func (o options) check() error {
 	if err := keyspace.CheckNamespace("namespace", o.namespace); err != nil {
 		return err
+	}
+	for _, ns := range o.checkNamespaces {
+		if err := keyspace.CheckNamespace("check namespaces", ns); err != nil {
+			return err
+		}
 	}
 	r := o.reader
 	switch {

@@ -37,7 +37,10 @@ type place struct {
 	value     string // what stands, if it is this registration's; else ""
 	mark      State  // an operator's
 	by        string
-	uncertain bool // a put's reply was lost
+	health    *health // what hosts found
+	defined   bool    // a definition of checks may stand
+	beside    string  // what was put beside it last
+	uncertain bool    // a put's reply was lost
 }
 
 // see takes in what stands in the key as of a revision of the store. It returns
@@ -52,12 +55,14 @@ func (p *place) see(kv *mvccpb.KeyValue, now int64) error {
 	}
 	p.rev = kv.ModRevision
 	r, ok := recordIn(kv)
+	p.defined = p.defined || len(r.Checks) > 0
 	switch {
 	case !ok: // somebody's text: it is written over
 	case r.Reg == p.reg && r.State != left:
 		p.known = true
 		p.inc = max(p.inc, r.Inc) // a late copy may have an older one
 		p.value, p.lease, p.mark, p.by = string(kv.Value), clientv3.LeaseID(kv.Lease), r.Mark, r.By
+		p.health = r.Health
 	case r.Reg == p.reg:
 	case !p.known: // whoever asks last is the newest
 		p.inc = max(p.inc, now)
@@ -68,21 +73,26 @@ func (p *place) see(kv *mvccpb.KeyValue, now int64) error {
 	return nil
 }
 
-// put makes the key say want, on the lease.
-func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.LeaseID, beside ...clientv3.Op) error {
+// put makes the key say want, on the lease, and what goes with it likewise. A nil
+// beside leaves that alone.
+func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.LeaseID, with beside) error {
 	for range attempts {
 		if p.superseded {
 			return ErrSuperseded
 		}
-		want.Reg, want.Inc, want.Mark, want.By = p.reg, p.inc, p.mark, p.by
-		value := want.bytes()
-		if p.value == value && p.lease == lease {
+		want = p.completed(want)
+		value, b := want.bytes(), besides{says: p.beside}
+		if with != nil {
+			b = with(want, lease, p.defined)
+		}
+		if p.value == value && p.lease == lease && p.beside == b.says {
 			return nil
 		}
+		p.defined = p.defined || len(want.Checks) > 0
 		res, err := do(ctx, commit.Txn{
 			Scope:  []string{p.key},
 			If:     []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(p.key), "=", p.rev)},
-			Then:   append([]clientv3.Op{clientv3.OpPut(p.key, value, clientv3.WithLease(lease))}, beside...),
+			Then:   append([]clientv3.Op{clientv3.OpPut(p.key, value, clientv3.WithLease(lease))}, b.ops...),
 			Else:   []clientv3.Op{clientv3.OpGet(p.key)},
 			Likely: true,
 		})
@@ -92,6 +102,7 @@ func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.Le
 		}
 		if res.Succeeded {
 			p.rev, p.value, p.lease, p.known = res.Revision, value, lease, true
+			p.beside, p.defined = b.says, len(want.Checks) > 0
 			return nil
 		}
 		if err := p.see(only(res), res.Revision); err != nil {
@@ -101,10 +112,19 @@ func (p *place) put(ctx context.Context, do doer, want record, lease clientv3.Le
 	return errRivals
 }
 
+// completed fills in what a program does not say.
+func (p *place) completed(want record) record {
+	want.Reg, want.Inc, want.Mark, want.By, want.Health = p.reg, p.inc, p.mark, p.by, p.health
+	if len(want.Checks) == 0 {
+		want.Health = nil
+	}
+	return want
+}
+
 // leave takes the registration away: with a farewell on the lease, or, without
 // one, by deleting the key. Nil says that nothing of it stands, and that nothing
 // of it can come to stand while the farewell does.
-func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, beside ...clientv3.Op) error {
+func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, beside func() []clientv3.Op) error {
 	if p.superseded || !p.known && !p.uncertain {
 		return nil // it is another's, or nothing was ever sent
 	}
@@ -116,7 +136,7 @@ func (p *place) leave(ctx context.Context, do doer, lease clientv3.LeaseID, besi
 		res, err := do(ctx, commit.Txn{
 			Scope:  []string{p.key},
 			If:     []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(p.key), "=", p.rev)},
-			Then:   append([]clientv3.Op{op}, beside...),
+			Then:   append([]clientv3.Op{op}, beside()...),
 			Else:   []clientv3.Op{clientv3.OpGet(p.key)},
 			Likely: true,
 		})

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -32,6 +33,8 @@ type record struct {
 	State    State             `json:"state,omitempty"` // passing if it is absent
 	Mark     State             `json:"mark,omitempty"`
 	By       string            `json:"by,omitempty"`
+	Checks   []check           `json:"checks,omitempty"`
+	Health   *health           `json:"health,omitempty"`
 	Owner    string            `json:"owner,omitempty"`
 	Host     string            `json:"host,omitempty"`
 	PID      int               `json:"pid,omitempty"`
@@ -54,7 +57,7 @@ func recordOf(i Instance, reg string, s *core.Session, since time.Time) record {
 // say takes over what a program may change.
 func (r *record) say(i Instance) {
 	r.Addr, r.Metadata, r.Tags, r.Weight, r.Zone, r.Version = i.Addr, i.Metadata, i.Tags, i.Weight, i.Zone, i.Version
-	r.State = i.State
+	r.Checks, r.State = checksOf(i.Checks), i.State
 	if r.State == Passing {
 		r.State = ""
 	}
@@ -65,13 +68,7 @@ func farewell(reg string, inc int64) record {
 	return record{V: 1, Reg: reg, Inc: inc, State: left}
 }
 
-func (r record) bytes() string {
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Sprintf("discovery: a record of strings and numbers: %v", err))
-	}
-	return string(b)
-}
+func (r record) bytes() string { return text(r) }
 
 // parse reads a record. An error says that it was not written by this protocol.
 func parse(kv *mvccpb.KeyValue) (record, error) {
@@ -91,70 +88,54 @@ func recordIn(kv *mvccpb.KeyValue) (record, bool) {
 	return r, err == nil
 }
 
-// marked returns the value of kv with an operator's mark. Fields that this
-// version does not know are kept.
-func (r record) marked(kv *mvccpb.KeyValue, mark State, by string) (string, error) {
-	r.Mark, r.By = mark, by
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(kv.Value, &all); err != nil {
+// over returns the value of kv with the named fields as r has them. Fields that
+// this version does not know are kept.
+func (r record) over(kv *mvccpb.KeyValue, fields ...string) (string, error) {
+	was, err := parse(kv)
+	if err != nil {
 		return "", err
 	}
-	for name, v := range changed(r, all) {
-		if v == nil {
-			delete(all, name)
-		} else {
+	if was.bytes() == string(kv.Value) {
+		return r.bytes(), nil // as its owner would write it, who then has nothing to do
+	}
+	var all, mine map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(kv.Value, &all), json.Unmarshal([]byte(r.bytes()), &mine)); err != nil {
+		return "", err
+	}
+	for _, name := range fields {
+		delete(all, name)
+		if v, ok := mine[name]; ok {
 			all[name] = v
 		}
 	}
-	for name := range all {
-		if !known(name) {
-			b, err := json.Marshal(all)
-			return string(b), err
-		}
-	}
-	return r.bytes(), nil // as its owner would write it, who then has nothing to do
-}
-
-func changed(r record, all map[string]json.RawMessage) map[string]json.RawMessage {
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal([]byte(r.bytes()), &fields); err != nil {
-		return nil
-	}
-	for name := range all {
-		if _, stays := fields[name]; !stays && known(name) {
-			fields[name] = nil
-		}
-	}
-	return fields
-}
-
-func known(field string) bool {
-	switch field {
-	case "v", "reg", "inc", "addr", "metadata", "tags", "weight", "zone", "version", "state", "mark", "by", "owner", "host", "pid", "since":
-		return true
-	}
-	return false
+	return text(all), nil
 }
 
 // instance is what readers are told.
 func (r record) instance(service, id string) Instance {
 	i := Instance{Service: service, ID: id, Addr: r.Addr, Metadata: r.Metadata, Tags: r.Tags, Weight: max(r.Weight, 1), Zone: r.Zone, Version: r.Version,
-		State: r.effective(), Token: core.Token(r.Inc << tokenShift), Owner: r.Owner}
+		State: r.effective(), Token: core.Token(r.Inc << tokenShift), Owner: r.Owner,
+		Checks: hostChecks(r.Checks), Health: r.Health.public()}
 	if r.Since != nil {
 		i.Since = *r.Since
 	}
 	return i
 }
 
-// effective is the state that counts.
+// effective is the state that counts: an operator's, or else that of a program
+// that takes no requests, or else the worst of what the program and the hosts say.
 func (r record) effective() State {
 	switch {
 	case r.State == left:
 		return left
 	case r.Mark != "":
 		return r.Mark
-	case r.State == "":
-		return Passing
+	case r.State == Draining, r.State == Maintenance:
+		return r.State
 	}
-	return r.State
+	s := worst(Passing, r.State)
+	if len(r.Checks) > 0 {
+		s = worst(s, r.Health.state(len(r.Checks)))
+	}
+	return s
 }

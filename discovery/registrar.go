@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -47,6 +48,7 @@ type Registrar struct {
 	stop context.CancelFunc
 	wake chan struct{}
 	work sync.WaitGroup
+	told atomic.Bool // hosts know that the namespace has checks
 
 	mu      sync.Mutex
 	running bool
@@ -112,7 +114,21 @@ func (r *Registrar) Register(ctx context.Context, i Instance) (*Registration, er
 		return nil, named(i.Service, i.ID, err)
 	}
 	r.nudge()
+	r.tellCheckers(ctx, i)
 	return g, nil
+}
+
+// tellCheckers says once that the namespace has checks. Whoever may not write in
+// the default namespace names this one in the configuration of hosts.
+func (r *Registrar) tellCheckers(ctx context.Context, i Instance) {
+	if len(i.Checks) == 0 || r.told.Load() {
+		return
+	}
+	if err := tellCheckers(ctx, r.c, r.s.Namespace()); err != nil {
+		r.log.Warn("hosts were not told that the namespace has checks", "namespace", r.s.Namespace(), "error", err)
+		return
+	}
+	r.told.Store(true)
 }
 
 // start begins the background work, once.

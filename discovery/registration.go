@@ -26,6 +26,7 @@ type Registration struct {
 	turn   chan struct{} // held by whoever writes or reads the key
 
 	service, id string
+	slots       int // keys on the shard's lease, as it counts them
 
 	// Of whoever has the turn; key and reg never change.
 	place place
@@ -41,6 +42,8 @@ type Registration struct {
 	cmp    clientv3.Cmp
 	token  core.Token
 	state  State     // what readers see
+	health *Health   // likewise
+	bare   bool      // what goes with the key is missing
 	since  time.Time // it has stood; zero: not yet
 	retry  time.Time // not before
 	pauses pause
@@ -51,6 +54,13 @@ func newRegistration(ctx context.Context, r *Registrar, i Instance) *Registratio
 	g := &Registration{r: r, service: i.Service, id: i.ID, inst: i, turn: make(chan struct{}, 1),
 		place: place{key: instanceKey(r.s.Namespace(), i.Service, i.ID), reg: newReg()}}
 	g.rec = recordOf(i, g.place.reg, r.s, time.Now())
+	g.slots = 1
+	if r.opts.naming != "" {
+		g.slots++
+	}
+	if len(i.Checks) > 0 {
+		g.slots++
+	}
 	g.ctx.Init(ctx, ownership.JudgeFunc(func() error { return nil }))
 	return g
 }
@@ -83,7 +93,7 @@ func (g *Registration) Instance() Instance {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i := g.inst
-	i.State, i.Token, i.Owner, i.Since = g.state, g.token, g.rec.Owner, *g.rec.Since
+	i.State, i.Token, i.Owner, i.Since, i.Health = g.state, g.token, g.rec.Owner, *g.rec.Since, g.health
 	return i
 }
 
@@ -125,6 +135,9 @@ func (g *Registration) amend(ctx context.Context, change func(now Instance) (Ins
 		return nil
 	}
 	err := g.settle(ctx)
+	if err == nil {
+		g.r.tellCheckers(ctx, i)
+	}
 	if errors.Is(err, ErrLost) { // which is named already
 		return err
 	}
@@ -254,7 +267,10 @@ func (g *Registration) sync(ctx context.Context) error {
 	g.mu.Lock()
 	want, over := g.rec, g.over
 	look := g.blind || g.seen > g.place.rev
-	g.doubt, g.blind = false, false
+	if g.bare {
+		g.place.beside = "" // so that it is put again
+	}
+	g.doubt, g.blind, g.bare = false, false, false
 	g.mu.Unlock()
 	if over {
 		return g.lost()
@@ -266,8 +282,8 @@ func (g *Registration) sync(ctx context.Context) error {
 		g.doubt, g.blind = true, look
 		return err
 	}
-	want.Mark = g.place.mark
-	g.cmp, g.token, g.state, g.pauses = g.place.isOwner(), g.place.token(), want.effective(), 0
+	want = g.place.completed(want)
+	g.cmp, g.token, g.state, g.health, g.pauses = g.place.isOwner(), g.place.token(), want.effective(), want.Health.public(), 0
 	if g.since.IsZero() {
 		g.since = time.Now()
 	}
@@ -299,8 +315,7 @@ func (g *Registration) write(ctx context.Context, want record, look bool) error 
 	if err != nil {
 		return err
 	}
-	want.Mark = g.place.mark
-	err = g.place.put(ctx, g.r.do, want, lease, g.twinOps(want, lease)...)
+	err = g.place.put(ctx, g.r.do, want, lease, g.beside)
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		g.shard.gone(lease)
 	}
@@ -341,10 +356,11 @@ func (g *Registration) takeAway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = g.place.leave(ctx, g.r.do, lease, g.twinGone()...)
+	gone := func() []clientv3.Op { return g.goneBeside(g.place.defined) }
+	err = g.place.leave(ctx, g.r.do, lease, gone)
 	switch {
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		err = g.place.leave(ctx, g.r.do, 0, g.twinGone()...)
+		err = g.place.leave(ctx, g.r.do, 0, gone)
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		g.r.farewells.forget(lease)
 	}

@@ -180,11 +180,12 @@ func (h *shard) compare(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	for g := range r.regs {
-		if g.shard == h && !standing[g.place.key] {
-			g.suspect(true)
+		if g.shard == h {
+			g.compare(standing)
 		}
 		delete(standing, g.place.key)
 		delete(standing, g.twin())
+		delete(standing, g.checkKey())
 	}
 	r.mu.Unlock()
 	r.nudge()
@@ -196,10 +197,25 @@ func (h *shard) compare(ctx context.Context) error {
 	return nil
 }
 
+// compare looks for the registration's keys among those on its lease.
+func (g *Registration) compare(standing map[string]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.rec.Checks) > 0 && !standing[g.checkKey()] {
+		g.doubt, g.bare = true, true
+	}
+	if g.twin() != "" && g.state.Usable() && !standing[g.twin()] {
+		g.doubt, g.bare = true, true
+	}
+	if !standing[g.place.key] {
+		g.doubt, g.blind = true, true
+	}
+}
+
 // sweep deletes a key that is on the lease and that nobody here wants.
 func (h *shard) sweep(ctx context.Context, key string, id clientv3.LeaseID) error {
 	r := h.r
-	ours := strings.HasPrefix(key, r.opts.naming) && r.opts.naming != ""
+	ours := strings.HasPrefix(key, r.opts.naming) && r.opts.naming != "" || strings.HasPrefix(key, checkPrefix(r.s.Namespace())+defined)
 	if _, _, ok := parseKey(key); !ok && !ours {
 		return nil
 	}
@@ -217,7 +233,7 @@ func (r *Registrar) wants(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for g := range r.regs {
-		if g.place.key == key || g.twin() == key {
+		if g.place.key == key || g.twin() == key || g.checkKey() == key {
 			return true
 		}
 	}

@@ -40,5 +40,6 @@ func sortByID(all []Instance) {
 // same reports whether a reader has nothing to learn.
 func same(a, b *Instance) bool {
 	return a.ID == b.ID && a.Addr == b.Addr && a.State == b.State && a.Token == b.Token && a.Weight == b.Weight && a.Zone == b.Zone &&
-		a.Version == b.Version && a.Owner == b.Owner && a.Since.Equal(b.Since) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Metadata, b.Metadata)
+		a.Version == b.Version && a.Owner == b.Owner && a.Since.Equal(b.Since) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Metadata, b.Metadata) &&
+		slices.Equal(a.Checks, b.Checks) && a.Health.same(b.Health)
 }
