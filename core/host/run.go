@@ -41,6 +41,7 @@ type parts struct {
 	store    *store
 	sessions *session.Service
 	status   *status.Service
+	vitals   *vitals
 	own      *router.Registrar // the host's own services
 	admin    *router.Registrar // those for administrators; nil: none
 	ready    atomic.Bool
@@ -105,9 +106,10 @@ func (h *Host) start(ctx context.Context) error {
 	p.store = store
 	h.mu.Unlock()
 	h.listenAdmin()
+	p.vitals = &vitals{gatherer: prometheus.DefaultGatherer} // where an embedded etcd registers its own
 	p.status = status.New(status.Config{Client: p.store.client, Log: h.log, Name: h.cfg.Name, Version: h.cfg.Version,
 		Embedded: p.store.member != nil, Endpoints: p.store.endpoints, Recipes: h.recipeList, Certificates: h.cfg.certificates,
-		Sessions: func() int { return p.sessions.Len() }})
+		Sessions: func() int { return p.sessions.Len() }, SessionLimit: h.cfg.Limits.Sessions, Vitals: p.vitals.tell})
 	p.sessions = session.New(session.Config{Client: p.store.client, Log: h.log.With("from", "sessions"), Host: h.cfg.Name, Sessions: h.cfg.Limits.Sessions,
 		Released: func(r session.Release) { p.status.SessionReleased(r.ID, r.Namespace, r.Owner) }})
 	p.late.set(p.store, p.sessions)
@@ -181,7 +183,7 @@ func (h *Host) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.parts.cancel = cancel
 	if m := h.parts.store.member; m != nil {
-		k := &keeper{member: m, client: h.parts.store.client, log: h.log.With("from", "upkeep")}
+		k := &keeper{member: m, client: h.parts.store.client, log: h.log.With("from", "upkeep"), vitals: h.parts.vitals}
 		h.parts.runners.Go(func() { k.run(ctx) })
 	}
 	for _, r := range h.opts.runners {

@@ -31,7 +31,9 @@ type keeper struct {
 	client *clientv3.Client
 	log    *slog.Logger
 
-	nextSpace, nextAlarm time.Time // not before
+	vitals *vitals
+
+	nextSpace, nextAlarm, nextVitals time.Time // not before
 }
 
 // run looks after them until ctx ends.
@@ -44,6 +46,10 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			if now.After(k.nextVitals) {
+				k.nextVitals = now.Add(vitalEvery)
+				k.vitals.take(now)
+			}
 			if k.member.Leads() {
 				k.look(ctx, now)
 			}

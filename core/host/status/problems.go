@@ -34,6 +34,12 @@ func (s *Service) problems(l *look, recipes []*hostv1.Recipe) []*hostv1.Problem 
 	if s.cfg.Certificates != nil {
 		found = append(found, ofCertificates(s.cfg.Certificates(), time.Now())...)
 	}
+	if s.cfg.Vitals != nil {
+		found = append(found, ofVitals(s.cfg.Vitals())...)
+	}
+	if s.cfg.Sessions != nil {
+		found = append(found, ofSessions(s.cfg.Sessions(), s.cfg.SessionLimit)...)
+	}
 	slices.SortStableFunc(found, func(a, b *hostv1.Problem) int { return cmp.Compare(a.GetSeverity(), b.GetSeverity()) })
 	return found
 }
@@ -61,7 +67,7 @@ func ofStore(e *hostv1.Etcd) []*hostv1.Problem {
 	for _, a := range e.GetAlarms() {
 		switch a.GetKind() {
 		case "NOSPACE":
-			found = append(found, problem(severe, "no_space", "compact, then defragment each member in turn, then: etcdctl alarm disarm",
+			found = append(found, problem(severe, "no_space", "hosts make room by themselves within a minute where they can; by hand: conclave maintenance recover",
 				"member %s has reached its quota: etcd takes no new sessions and no writes, only releases", a.GetMemberId()))
 		case "CORRUPT":
 			found = append(found, problem(severe, "corrupt", "replace that member, or restore the cluster from a snapshot",
@@ -71,11 +77,11 @@ func ofStore(e *hostv1.Etcd) []*hostv1.Problem {
 		}
 	}
 	if q := e.GetDbQuota(); q > 0 && len(e.GetAlarms()) == 0 && float64(e.GetDbSize()) > nearlyFull*float64(q) {
-		found = append(found, problem(warning, "nearly_full", "compact and defragment, or raise the quota",
+		found = append(found, problem(warning, "nearly_full", "see what fills it: conclave maintenance status; give back what is not used: conclave maintenance defrag; or raise etcd.quota_bytes",
 			"the database has more than %d %% of the %s that it may have", int(100*nearlyFull), size(q)))
 	}
 	if e.GetDbSize() > hollow && e.GetDbSizeInUse() < e.GetDbSize()/2 {
-		found = append(found, problem(warning, "fragmented", "defragment each member in turn",
+		found = append(found, problem(warning, "fragmented", "hosts do it by themselves, one member at a time; by hand: conclave maintenance defrag",
 			"less than half of what the database takes is in use"))
 	}
 	return found

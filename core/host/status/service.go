@@ -33,6 +33,10 @@ type Config struct {
 	Recipes func() []*hostv1.Recipe
 	// Sessions returns how many sessions live in the cluster. Nil: none are told.
 	Sessions func() int
+	// SessionLimit is how many sessions the host takes. 0: not told.
+	SessionLimit int
+	// Vitals returns how the embedded member has been lately. Nil: there is none.
+	Vitals func() Vitals
 	// Certificates returns the host's certificates as they are now. Nil: it has none.
 	Certificates func() []Certificate
 }
