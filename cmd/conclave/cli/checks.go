@@ -115,22 +115,32 @@ func checkClock(s *hostv1.StatusResponse, began, ended time.Time) finding {
 	return finding{check, fine, "in step with the host's", ""}
 }
 
+// A topic is a check of what the host says is wrong.
+type topic struct {
+	check   string
+	reasons []string
+	well    string
+	known   bool // what no problem was told of may be unknown as well
+}
+
 // checkProblems is what the host says, sorted into checks that are shown also when
 // there is nothing to say.
 func checkProblems(s *hostv1.StatusResponse, direct bool) []finding {
 	e := s.GetEtcd()
-	topics := []struct {
-		check   string
-		reasons []string
-		well    string
-		known   bool // what no problem was told of may be unknown as well
-	}{
+	topics := []topic{
 		{"quorum", []string{"no_quorum", "no_leader"}, etcdText(e), true},
 		{"members", []string{"member_down", "version_skew"}, "all answer", len(e.GetMembers()) > 0},
 		{"login", []string{"auth_enabled"}, "etcd lets the caller in", e.GetServing()},
 		{"database", []string{"no_space", "corrupt", "alarm", "nearly_full", "fragmented"}, "no alarm, " + databaseText(e),
 			e.GetServing() && e.GetDbSize() > 0},
-		{"recipes", []string{"recipe_failed", "recipe_degraded", "recipe_quarantined"}, fmt.Sprintf("%d, all well", len(s.GetRecipes())), true},
+	}
+	if !direct { // what only a host knows
+		topics = append(topics, []topic{
+			{"pace", []string{"slow_disk", "leader_flaps"}, "the disk and the leader were steady in the last minutes", e.GetMode() == hostv1.EtcdMode_ETCD_MODE_EMBEDDED},
+			{"certificates", []string{"certificate_broken", "certificate_expired", "certificate_expires"}, "none ends soon", true},
+			{"sessions", []string{"sessions_near_limit"}, fmt.Sprintf("%d, far from the limit", s.GetSessions()), true},
+			{"recipes", []string{"recipe_failed", "recipe_degraded", "recipe_quarantined"}, fmt.Sprintf("%d, all well", len(s.GetRecipes())), true},
+		}...)
 	}
 	var found []finding
 	told := map[*hostv1.Problem]bool{}
@@ -143,7 +153,7 @@ func checkProblems(s *hostv1.StatusResponse, direct bool) []finding {
 			}
 		}
 		switch {
-		case !well, topic.check == "recipes" && direct:
+		case !well:
 		case topic.known:
 			found = append(found, finding{topic.check, fine, topic.well, ""})
 		default:

@@ -34,7 +34,9 @@ empty one after the other, and make room when etcd has reached its quota.`,
 	status := &cobra.Command{
 		Use: "status", Short: "Show how much of its quota each member uses", Args: exactly(0, ""),
 		Example: "  conclave maintenance status",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.maintenance(cmd.Context(), f, a.maintenanceStatus) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.maintenance(cmd.Context(), f, a.maintenanceStatus)
+		},
 	}
 	defrag := &cobra.Command{
 		Use: "defrag", Short: "Defragment members, one after the other", Args: exactly(0, ""),
@@ -55,7 +57,9 @@ last, and hands over before. Nothing is done while a member is down.`,
 after member, and ends the alarm by which etcd refuses writes. Former versions of keys
 are gone then. If there is too little room even so it says so, and exits with 5.`,
 		Example: "  conclave maintenance recover",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.maintenance(cmd.Context(), f, a.maintenanceRecover) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.maintenance(cmd.Context(), f, a.maintenanceRecover)
+		},
 	}
 	cmd.AddCommand(status, defrag, makeRoom)
 	return cmd
