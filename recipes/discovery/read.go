@@ -138,6 +138,7 @@ func messages(all []discovery.Instance) []*discoveryv1.Instance {
 		if !i.Since.IsZero() {
 			m.Since = timestamppb.New(i.Since)
 		}
+		m.Checks, m.Health = checkMessages(i.Checks), healthMessage(i.Health)
 		out = append(out, m)
 	}
 	return out

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,7 +15,9 @@ import (
 	discoveryv1 "github.com/conclavehq/conclave/api/conclave/discovery/v1"
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/discovery"
 	"github.com/conclavehq/conclave/discovery/dnsserver"
+	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
 // name is the recipe's name and the segment of its keys, which it shares with
@@ -54,21 +58,43 @@ func (Recipe) Validate(config proto.Message) error {
 	if domain != "" && (strings.Trim(domain, ".") != domain || len(domain) > 200) {
 		return fmt.Errorf("dns_domain: %.200q is not a domain of at most 200 bytes without dots at its ends", domain)
 	}
-	return nil
+	if len(c.GetCheckNamespaces()) > maxNamespaces {
+		return fmt.Errorf("check_namespaces: there are %d, the limit is %d", len(c.GetCheckNamespaces()), maxNamespaces)
+	}
+	for _, ns := range c.GetCheckNamespaces() {
+		if err := keyspace.CheckNamespace("check_namespaces", ns); err != nil {
+			return err
+		}
+	}
+	_, err := networks(c)
+	return err
 }
 
-// Open registers the DiscoveryService, and begins to answer DNS. It fails for an
-// instance that is not called "discovery", since users of the library would not
+func networks(c *discoveryv1.Config) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, n := range c.GetCheckNetworks() {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("check_networks: %.100q is no network such as 10.0.0.0/8", n)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Open registers the DiscoveryService, begins to answer DNS, and to carry out
+// checks. It fails for an instance that is not called "discovery", since users of the library would not
 // meet it, and if the address for DNS is in use.
 func (r Recipe) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegistrar) (recipe.Instance, error) {
 	if env.Instance != name {
 		return nil, fmt.Errorf("discovery: instance: is %q, but the library's keys are under %q: run it under that name", env.Instance, name)
 	}
 	i := &instance{env: env, directory: r.Directory}
-	if c, _ := env.Config.(*discoveryv1.Config); c.GetDnsListen() != "" {
-		if err := r.Validate(c); err != nil {
-			return nil, fmt.Errorf("discovery: %w", err)
-		}
+	c, _ := env.Config.(*discoveryv1.Config)
+	if err := r.Validate(c); err != nil {
+		return nil, fmt.Errorf("discovery: %w", err)
+	}
+	if c.GetDnsListen() != "" {
 		var err error
 		i.dns, err = dnsserver.Start(ctx, dnsserver.Config{Client: env.Client, Listen: c.GetDnsListen(), Domain: c.GetDnsDomain(), Log: env.Log})
 		if err != nil {
@@ -80,6 +106,14 @@ func (r Recipe) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegist
 		i.directory.open(env.Client)
 	}
 	i.ctx, i.stop = context.WithCancelCause(context.Background())
+	if !c.GetChecksOff() {
+		allowed, _ := networks(c) // which Validate has seen
+		i.checks.Go(func() {
+			err := discovery.RunChecks(i.ctx, env.Client, discovery.WithLogger(env.Log),
+				discovery.WithCheckNamespaces(c.GetCheckNamespaces()...), discovery.WithCheckNetworks(allowed...))
+			env.Log.Debug("no more checks", "cause", err)
+		})
+	}
 	discoveryv1.RegisterDiscoveryServiceServer(reg, i)
 	return i, nil
 }
@@ -93,11 +127,13 @@ type instance struct {
 	stop      context.CancelCauseFunc
 	dns       *dnsserver.Server // nil: not served
 	directory *Directory        // nil: nobody asks it
+	checks    sync.WaitGroup
 }
 
 // Close ends the watches, and what is served beside calls. It is idempotent.
 func (i *instance) Close(context.Context) error {
 	i.stop(core.ErrSessionClosed)
+	i.checks.Wait()
 	if i.directory != nil {
 		i.directory.close()
 	}

@@ -16,7 +16,8 @@ func (i *instance) Register(ctx context.Context, req *discoveryv1.RegisterReques
 		return nil, err
 	}
 	want := discovery.Instance{Service: req.GetName(), ID: req.GetId(), Addr: req.GetAddr(), Metadata: req.GetMetadata(), Tags: req.GetTags(),
-		Weight: int(req.GetWeight()), Zone: req.GetZone(), Version: req.GetVersion(), State: discovery.State(req.GetState())}
+		Weight: int(req.GetWeight()), Zone: req.GetZone(), Version: req.GetVersion(), State: discovery.State(req.GetState()),
+		Checks: hostChecks(req.GetChecks())}
 	token, err := bounded(ctx, writing, func(ctx context.Context) (core.Token, error) { return discovery.Announce(ctx, s, want) })
 	if err != nil {
 		return nil, err

@@ -200,6 +200,9 @@ func (e *hostEnrolment) register(ctx context.Context, s *remote.Session) error {
 	e.mu.Unlock()
 	req := &discoveryv1.RegisterRequest{SessionId: s.ID(), Namespace: e.namespace, Name: i.Service, Id: i.ID, Addr: i.Addr, Metadata: i.Metadata, Tags: i.Tags,
 		Weight: int32(i.Weight), Zone: i.Zone, Version: i.Version, State: string(i.State)} //nolint:gosec // at most 65,535
+	for _, c := range i.Checks {
+		req.Checks = append(req.Checks, &discoveryv1.Check{Url: c.URL})
+	}
 	err := e.c.Do(ctx, func(cc grpc.ClientConnInterface) error {
 		resp, err := discoveryv1.NewDiscoveryServiceClient(cc).Register(ctx, req)
 		if err == nil {

@@ -19,7 +19,7 @@ import (
 
 type registerFlags struct {
 	addr, id, zone, version, check string
-	meta, tags                     []string
+	meta, tags, hostChecks         []string
 	weight                         int
 	ttl                            durationFlag
 }
@@ -43,6 +43,8 @@ command is too.
 With --check the instance can be sent to only while the check succeeds: http:// and
 https:// want an answer 2xx, tcp:// a connection, grpc:// the health service, exec: a
 command that exits with 0. It is looked at every 10s, and has to fail three times in a row.
+With --host-check hosts look, one at a time, at http://, https://, tcp:// or grpc://, from
+where they run; without a host's name in it, at the instance's. A host runs no command.
 
 If the same instance is registered again elsewhere, the later registration counts: this
 one says so, and ends with exit code 7 unless it has a command, which runs on.`,
@@ -69,6 +71,7 @@ one says so, and ends with exit code 7 unless it has a command, which runs on.`,
 	fs.StringVar(&f.zone, "zone", "", "where it runs")
 	fs.StringVar(&f.version, "version", "", "the program's version")
 	fs.StringVar(&f.check, "check", "", "URL to look at: http://, https://, tcp://, grpc:// or exec:")
+	fs.StringArrayVar(&f.hostChecks, "host-check", nil, "URL that hosts look at, such as http://:8080/health; may be repeated")
 	fs.Var(&f.ttl, "ttl", "time until readers lose it after this machine dies, 5s to 1h")
 	return cmd
 }
@@ -87,6 +90,9 @@ func (f *registerFlags) instance(name string) (discovery.Instance, error) {
 	}
 	if i.ID == "" {
 		i.ID = i.Addr
+	}
+	for _, url := range f.hostChecks {
+		i.Checks = append(i.Checks, discovery.HostCheck{URL: url})
 	}
 	for _, kv := range f.meta {
 		k, v, ok := strings.Cut(kv, "=")

@@ -29,7 +29,7 @@ func (a *app) serviceCommand() *cobra.Command {
 
 // withServices runs work with the discovery API of the target.
 func (a *app) withServices(ctx context.Context, atMost time.Duration, work func(ctx context.Context, t target, s services) error) error {
-	r := standardRecipe[discoveryv1.DiscoveryServiceClient]{recipediscovery.Recipe{}, nil, discoveryv1.NewDiscoveryServiceClient}
+	r := standardRecipe[discoveryv1.DiscoveryServiceClient]{recipediscovery.Recipe{}, &discoveryv1.Config{ChecksOff: true}, discoveryv1.NewDiscoveryServiceClient}
 	return withService(ctx, a, r, atMost, work)
 }
 

@@ -31,6 +31,16 @@ type instanceView struct {
 	Owner    string            `json:"owner"`
 	Token    string            `json:"token"`
 	Since    *time.Time        `json:"since"`
+	Checks   []string          `json:"checks,omitempty"` // URLs that hosts look at
+	Health   *healthView       `json:"health,omitempty"`
+}
+
+// healthView is what hosts found.
+type healthView struct {
+	States []string   `json:"states"`
+	Why    string     `json:"why"`
+	By     string     `json:"by"`
+	At     *time.Time `json:"at"`
 }
 
 // serviceView is what is known of a service.
@@ -65,6 +75,12 @@ func instanceViews(all []*discoveryv1.Instance) []instanceView {
 		}
 		if v.Metadata == nil {
 			v.Metadata = map[string]string{}
+		}
+		for _, c := range i.GetChecks() {
+			v.Checks = append(v.Checks, c.GetUrl())
+		}
+		if h := i.GetHealth(); h != nil {
+			v.Health = &healthView{States: h.GetStates(), Why: h.GetWhy(), By: h.GetBy(), At: timeOf(h.GetAt())}
 		}
 		views = append(views, v)
 	}

@@ -16,6 +16,7 @@ import (
 	_ "github.com/conclavehq/conclave/api/conclave/recipe/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -56,7 +57,10 @@ type RegisterRequest struct {
 	Version string `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
 	// "passing", "warning", "critical", "draining" or "maintenance". Empty:
 	// "passing".
-	State         string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
+	State string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
+	// What hosts check, at most 8. Until they have, and while a check fails, the
+	// instance is "critical", whatever state says.
+	Checks        []*Check `protobuf:"bytes,12,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +172,172 @@ func (x *RegisterRequest) GetState() string {
 	return ""
 }
 
+func (x *RegisterRequest) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+// Check is a check of an instance that hosts carry out, one host at a time, for as
+// long as it is registered.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is looked at, at most 512 bytes: http://host:port/path or https:// (an answer
+	// 2xx; 429 is a warning), tcp://host:port (a connection), grpc://host:port/service
+	// or grpcs:// (the gRPC health service). Without a host's name, as in
+	// http://:8081/health, it is that of the instance. A host runs no command.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The time between two probes, 1s to 1h. Absent: 10s.
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// The time for one probe, at most the interval. Absent: 5s.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Successes in a row after which it is well again, 1 to 100. 0: 2.
+	Rise int32 `protobuf:"varint,4,opt,name=rise,proto3" json:"rise,omitempty"`
+	// Failures in a row after which it is not, 1 to 100. 0: 3.
+	Fall          int32 `protobuf:"varint,5,opt,name=fall,proto3" json:"fall,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Check) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Check) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *Check) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Check) GetRise() int32 {
+	if x != nil {
+		return x.Rise
+	}
+	return 0
+}
+
+func (x *Check) GetFall() int32 {
+	if x != nil {
+		return x.Fall
+	}
+	return 0
+}
+
+// Health is what hosts found when they looked at an instance.
+type Health struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "passing", "warning" or "critical", for each check, in their order.
+	States []string `protobuf:"bytes,1,rep,name=states,proto3" json:"states,omitempty"`
+	// What the probe that changed a state last said. Empty: all is well.
+	Why string `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	// The host that wrote it.
+	By string `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	// When, by that host's clock.
+	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Health) Reset() {
+	*x = Health{}
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Health) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Health) ProtoMessage() {}
+
+func (x *Health) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Health.ProtoReflect.Descriptor instead.
+func (*Health) Descriptor() ([]byte, []int) {
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Health) GetStates() []string {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *Health) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Health) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Health) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // RegisterResponse is the registration.
 type RegisterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -184,7 +354,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[1]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +366,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[1]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +379,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{1}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RegisterResponse) GetToken() int64 {
@@ -254,7 +424,7 @@ type SetStateRequest struct {
 
 func (x *SetStateRequest) Reset() {
 	*x = SetStateRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[2]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +436,7 @@ func (x *SetStateRequest) String() string {
 func (*SetStateRequest) ProtoMessage() {}
 
 func (x *SetStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[2]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +449,7 @@ func (x *SetStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetStateRequest.ProtoReflect.Descriptor instead.
 func (*SetStateRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{2}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SetStateRequest) GetSessionId() string {
@@ -333,7 +503,7 @@ type SetStateResponse struct {
 
 func (x *SetStateResponse) Reset() {
 	*x = SetStateResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[3]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +515,7 @@ func (x *SetStateResponse) String() string {
 func (*SetStateResponse) ProtoMessage() {}
 
 func (x *SetStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[3]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +528,7 @@ func (x *SetStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetStateResponse.ProtoReflect.Descriptor instead.
 func (*SetStateResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{3}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{5}
 }
 
 // DeregisterRequest names an instance to take away.
@@ -380,7 +550,7 @@ type DeregisterRequest struct {
 
 func (x *DeregisterRequest) Reset() {
 	*x = DeregisterRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[4]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +562,7 @@ func (x *DeregisterRequest) String() string {
 func (*DeregisterRequest) ProtoMessage() {}
 
 func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[4]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +575,7 @@ func (x *DeregisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterRequest.ProtoReflect.Descriptor instead.
 func (*DeregisterRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{4}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeregisterRequest) GetSessionId() string {
@@ -452,7 +622,7 @@ type DeregisterResponse struct {
 
 func (x *DeregisterResponse) Reset() {
 	*x = DeregisterResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[5]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +634,7 @@ func (x *DeregisterResponse) String() string {
 func (*DeregisterResponse) ProtoMessage() {}
 
 func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[5]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +647,7 @@ func (x *DeregisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeregisterResponse.ProtoReflect.Descriptor instead.
 func (*DeregisterResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{5}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{7}
 }
 
 // ResolveRequest names a service.
@@ -493,7 +663,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[6]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +675,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[6]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +688,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{6}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ResolveRequest) GetNamespace() string {
@@ -555,7 +725,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[7]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +737,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[7]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +750,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{7}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ResolveResponse) GetName() string {
@@ -631,7 +801,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[8]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +813,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[8]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +826,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{8}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchRequest) GetNamespace() string {
@@ -695,7 +865,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[9]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -707,7 +877,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[9]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -720,7 +890,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{9}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchResponse) GetName() string {
@@ -791,14 +961,18 @@ type Instance struct {
 	// Who registered it, as people read it.
 	Owner string `protobuf:"bytes,11,opt,name=owner,proto3" json:"owner,omitempty"`
 	// When it was registered, by that program's clock.
-	Since         *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`
+	// What hosts check.
+	Checks []*Check `protobuf:"bytes,13,rep,name=checks,proto3" json:"checks,omitempty"`
+	// What they found. Absent: nothing yet.
+	Health        *Health `protobuf:"bytes,14,opt,name=health,proto3" json:"health,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Instance) Reset() {
 	*x = Instance{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[10]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +984,7 @@ func (x *Instance) String() string {
 func (*Instance) ProtoMessage() {}
 
 func (x *Instance) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[10]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +997,7 @@ func (x *Instance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Instance.ProtoReflect.Descriptor instead.
 func (*Instance) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{10}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Instance) GetService() string {
@@ -910,6 +1084,20 @@ func (x *Instance) GetSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Instance) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *Instance) GetHealth() *Health {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
 // ListRequest selects services.
 type ListRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -927,7 +1115,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[11]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1127,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[11]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1140,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{11}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListRequest) GetNamespace() string {
@@ -996,7 +1184,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[12]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1196,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[12]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1209,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{12}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListResponse) GetServices() []*Service {
@@ -1053,7 +1241,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[13]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1253,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[13]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1266,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{13}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Service) GetName() string {
@@ -1123,7 +1311,7 @@ type MarkRequest struct {
 
 func (x *MarkRequest) Reset() {
 	*x = MarkRequest{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[14]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1323,7 @@ func (x *MarkRequest) String() string {
 func (*MarkRequest) ProtoMessage() {}
 
 func (x *MarkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[14]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1336,7 @@ func (x *MarkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkRequest.ProtoReflect.Descriptor instead.
 func (*MarkRequest) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{14}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MarkRequest) GetNamespace() string {
@@ -1195,7 +1383,7 @@ type MarkResponse struct {
 
 func (x *MarkResponse) Reset() {
 	*x = MarkResponse{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[15]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +1395,7 @@ func (x *MarkResponse) String() string {
 func (*MarkResponse) ProtoMessage() {}
 
 func (x *MarkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[15]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +1408,7 @@ func (x *MarkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkResponse.ProtoReflect.Descriptor instead.
 func (*MarkResponse) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{15}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{17}
 }
 
 // Config is the recipe's configuration.
@@ -1231,14 +1419,23 @@ type Config struct {
 	DnsListen string `protobuf:"bytes,1,opt,name=dns_listen,json=dnsListen,proto3" json:"dns_listen,omitempty"`
 	// The domain under which services are found: web.service.conclave. Empty:
 	// "conclave".
-	DnsDomain     string `protobuf:"bytes,2,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
+	DnsDomain string `protobuf:"bytes,2,opt,name=dns_domain,json=dnsDomain,proto3" json:"dns_domain,omitempty"`
+	// This host does not carry out checks. Others do.
+	ChecksOff bool `protobuf:"varint,3,opt,name=checks_off,json=checksOff,proto3" json:"checks_off,omitempty"`
+	// Namespaces whose checks are carried out beside "default" and those in which an
+	// instance with checks was registered at a host. Programs that may not write in
+	// "default" need it.
+	CheckNamespaces []string `protobuf:"bytes,4,rep,name=check_namespaces,json=checkNamespaces,proto3" json:"check_namespaces,omitempty"`
+	// Networks such as 10.0.0.0/8 to whose addresses checks may go. None: anywhere but
+	// to link-local addresses.
+	CheckNetworks []string `protobuf:"bytes,5,rep,name=check_networks,json=checkNetworks,proto3" json:"check_networks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Config) Reset() {
 	*x = Config{}
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1447,7 @@ func (x *Config) String() string {
 func (*Config) ProtoMessage() {}
 
 func (x *Config) ProtoReflect() protoreflect.Message {
-	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[16]
+	mi := &file_conclave_discovery_v1_discovery_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1460,7 @@ func (x *Config) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Config.ProtoReflect.Descriptor instead.
 func (*Config) Descriptor() ([]byte, []int) {
-	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{16}
+	return file_conclave_discovery_v1_discovery_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Config) GetDnsListen() string {
@@ -1280,11 +1477,32 @@ func (x *Config) GetDnsDomain() string {
 	return ""
 }
 
+func (x *Config) GetChecksOff() bool {
+	if x != nil {
+		return x.ChecksOff
+	}
+	return false
+}
+
+func (x *Config) GetCheckNamespaces() []string {
+	if x != nil {
+		return x.CheckNamespaces
+	}
+	return nil
+}
+
+func (x *Config) GetCheckNetworks() []string {
+	if x != nil {
+		return x.CheckNetworks
+	}
+	return nil
+}
+
 var File_conclave_discovery_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\n" +
-	"%conclave/discovery/v1/discovery.proto\x12\x15conclave.discovery.v1\x1a conclave/recipe/v1/options.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x85\x03\n" +
+	"%conclave/discovery/v1/discovery.proto\x12\x15conclave.discovery.v1\x1a conclave/recipe/v1/options.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
 	"\x0fRegisterRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1c\n" +
@@ -1298,10 +1516,22 @@ const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x04zone\x18\t \x01(\tR\x04zone\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x14\n" +
-	"\x05state\x18\v \x01(\tR\x05state\x1a;\n" +
+	"\x05state\x18\v \x01(\tR\x05state\x124\n" +
+	"\x06checks\x18\f \x03(\v2\x1c.conclave.discovery.v1.CheckR\x06checks\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xad\x01\n" +
+	"\x05Check\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x125\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\binterval\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
+	"\x04rise\x18\x04 \x01(\x05R\x04rise\x12\x12\n" +
+	"\x04fall\x18\x05 \x01(\x05R\x04fall\"n\n" +
+	"\x06Health\x12\x16\n" +
+	"\x06states\x18\x01 \x03(\tR\x06states\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"L\n" +
 	"\x10RegisterResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\x03R\x05token\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
@@ -1341,7 +1571,7 @@ const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x06others\x18\x03 \x03(\v2\x1f.conclave.discovery.v1.InstanceR\x06others\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12\x14\n" +
 	"\x05stale\x18\x05 \x01(\bR\x05stale\x12\x12\n" +
-	"\x04kept\x18\x06 \x01(\x05R\x04kept\"\x9e\x03\n" +
+	"\x04kept\x18\x06 \x01(\x05R\x04kept\"\x8b\x04\n" +
 	"\bInstance\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
@@ -1355,7 +1585,9 @@ const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x05token\x18\n" +
 	" \x01(\x03R\x05token\x12\x14\n" +
 	"\x05owner\x18\v \x01(\tR\x05owner\x120\n" +
-	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x1a;\n" +
+	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x124\n" +
+	"\x06checks\x18\r \x03(\v2\x1c.conclave.discovery.v1.CheckR\x06checks\x125\n" +
+	"\x06health\x18\x0e \x01(\v2\x1d.conclave.discovery.v1.HealthR\x06health\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
@@ -1378,12 +1610,16 @@ const file_conclave_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x02id\x18\x03 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x0e\n" +
 	"\x02by\x18\x05 \x01(\tR\x02by\"\x0e\n" +
-	"\fMarkResponse\"F\n" +
+	"\fMarkResponse\"\xb7\x01\n" +
 	"\x06Config\x12\x1d\n" +
 	"\n" +
 	"dns_listen\x18\x01 \x01(\tR\tdnsListen\x12\x1d\n" +
 	"\n" +
-	"dns_domain\x18\x02 \x01(\tR\tdnsDomain2\x8a\b\n" +
+	"dns_domain\x18\x02 \x01(\tR\tdnsDomain\x12\x1d\n" +
+	"\n" +
+	"checks_off\x18\x03 \x01(\bR\tchecksOff\x12)\n" +
+	"\x10check_namespaces\x18\x04 \x03(\tR\x0fcheckNamespaces\x12%\n" +
+	"\x0echeck_networks\x18\x05 \x03(\tR\rcheckNetworks2\x8a\b\n" +
 	"\x10DiscoveryService\x12\xa3\x01\n" +
 	"\bRegister\x12&.conclave.discovery.v1.RegisterRequest\x1a'.conclave.discovery.v1.RegisterResponse\"F\x9a\xc5\x19?\n" +
 	"/Register an instance of a service, or update it\x10\x02\x1a\n" +
@@ -1416,57 +1652,66 @@ func file_conclave_discovery_v1_discovery_proto_rawDescGZIP() []byte {
 	return file_conclave_discovery_v1_discovery_proto_rawDescData
 }
 
-var file_conclave_discovery_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_conclave_discovery_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_conclave_discovery_v1_discovery_proto_goTypes = []any{
 	(*RegisterRequest)(nil),       // 0: conclave.discovery.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 1: conclave.discovery.v1.RegisterResponse
-	(*SetStateRequest)(nil),       // 2: conclave.discovery.v1.SetStateRequest
-	(*SetStateResponse)(nil),      // 3: conclave.discovery.v1.SetStateResponse
-	(*DeregisterRequest)(nil),     // 4: conclave.discovery.v1.DeregisterRequest
-	(*DeregisterResponse)(nil),    // 5: conclave.discovery.v1.DeregisterResponse
-	(*ResolveRequest)(nil),        // 6: conclave.discovery.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 7: conclave.discovery.v1.ResolveResponse
-	(*WatchRequest)(nil),          // 8: conclave.discovery.v1.WatchRequest
-	(*WatchResponse)(nil),         // 9: conclave.discovery.v1.WatchResponse
-	(*Instance)(nil),              // 10: conclave.discovery.v1.Instance
-	(*ListRequest)(nil),           // 11: conclave.discovery.v1.ListRequest
-	(*ListResponse)(nil),          // 12: conclave.discovery.v1.ListResponse
-	(*Service)(nil),               // 13: conclave.discovery.v1.Service
-	(*MarkRequest)(nil),           // 14: conclave.discovery.v1.MarkRequest
-	(*MarkResponse)(nil),          // 15: conclave.discovery.v1.MarkResponse
-	(*Config)(nil),                // 16: conclave.discovery.v1.Config
-	nil,                           // 17: conclave.discovery.v1.RegisterRequest.MetadataEntry
-	nil,                           // 18: conclave.discovery.v1.Instance.MetadataEntry
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
+	(*Check)(nil),                 // 1: conclave.discovery.v1.Check
+	(*Health)(nil),                // 2: conclave.discovery.v1.Health
+	(*RegisterResponse)(nil),      // 3: conclave.discovery.v1.RegisterResponse
+	(*SetStateRequest)(nil),       // 4: conclave.discovery.v1.SetStateRequest
+	(*SetStateResponse)(nil),      // 5: conclave.discovery.v1.SetStateResponse
+	(*DeregisterRequest)(nil),     // 6: conclave.discovery.v1.DeregisterRequest
+	(*DeregisterResponse)(nil),    // 7: conclave.discovery.v1.DeregisterResponse
+	(*ResolveRequest)(nil),        // 8: conclave.discovery.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 9: conclave.discovery.v1.ResolveResponse
+	(*WatchRequest)(nil),          // 10: conclave.discovery.v1.WatchRequest
+	(*WatchResponse)(nil),         // 11: conclave.discovery.v1.WatchResponse
+	(*Instance)(nil),              // 12: conclave.discovery.v1.Instance
+	(*ListRequest)(nil),           // 13: conclave.discovery.v1.ListRequest
+	(*ListResponse)(nil),          // 14: conclave.discovery.v1.ListResponse
+	(*Service)(nil),               // 15: conclave.discovery.v1.Service
+	(*MarkRequest)(nil),           // 16: conclave.discovery.v1.MarkRequest
+	(*MarkResponse)(nil),          // 17: conclave.discovery.v1.MarkResponse
+	(*Config)(nil),                // 18: conclave.discovery.v1.Config
+	nil,                           // 19: conclave.discovery.v1.RegisterRequest.MetadataEntry
+	nil,                           // 20: conclave.discovery.v1.Instance.MetadataEntry
+	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_conclave_discovery_v1_discovery_proto_depIdxs = []int32{
-	17, // 0: conclave.discovery.v1.RegisterRequest.metadata:type_name -> conclave.discovery.v1.RegisterRequest.MetadataEntry
-	10, // 1: conclave.discovery.v1.ResolveResponse.instances:type_name -> conclave.discovery.v1.Instance
-	10, // 2: conclave.discovery.v1.ResolveResponse.others:type_name -> conclave.discovery.v1.Instance
-	10, // 3: conclave.discovery.v1.WatchResponse.instances:type_name -> conclave.discovery.v1.Instance
-	10, // 4: conclave.discovery.v1.WatchResponse.others:type_name -> conclave.discovery.v1.Instance
-	18, // 5: conclave.discovery.v1.Instance.metadata:type_name -> conclave.discovery.v1.Instance.MetadataEntry
-	19, // 6: conclave.discovery.v1.Instance.since:type_name -> google.protobuf.Timestamp
-	13, // 7: conclave.discovery.v1.ListResponse.services:type_name -> conclave.discovery.v1.Service
-	0,  // 8: conclave.discovery.v1.DiscoveryService.Register:input_type -> conclave.discovery.v1.RegisterRequest
-	2,  // 9: conclave.discovery.v1.DiscoveryService.SetState:input_type -> conclave.discovery.v1.SetStateRequest
-	4,  // 10: conclave.discovery.v1.DiscoveryService.Deregister:input_type -> conclave.discovery.v1.DeregisterRequest
-	6,  // 11: conclave.discovery.v1.DiscoveryService.Resolve:input_type -> conclave.discovery.v1.ResolveRequest
-	8,  // 12: conclave.discovery.v1.DiscoveryService.Watch:input_type -> conclave.discovery.v1.WatchRequest
-	11, // 13: conclave.discovery.v1.DiscoveryService.List:input_type -> conclave.discovery.v1.ListRequest
-	14, // 14: conclave.discovery.v1.DiscoveryService.Mark:input_type -> conclave.discovery.v1.MarkRequest
-	1,  // 15: conclave.discovery.v1.DiscoveryService.Register:output_type -> conclave.discovery.v1.RegisterResponse
-	3,  // 16: conclave.discovery.v1.DiscoveryService.SetState:output_type -> conclave.discovery.v1.SetStateResponse
-	5,  // 17: conclave.discovery.v1.DiscoveryService.Deregister:output_type -> conclave.discovery.v1.DeregisterResponse
-	7,  // 18: conclave.discovery.v1.DiscoveryService.Resolve:output_type -> conclave.discovery.v1.ResolveResponse
-	9,  // 19: conclave.discovery.v1.DiscoveryService.Watch:output_type -> conclave.discovery.v1.WatchResponse
-	12, // 20: conclave.discovery.v1.DiscoveryService.List:output_type -> conclave.discovery.v1.ListResponse
-	15, // 21: conclave.discovery.v1.DiscoveryService.Mark:output_type -> conclave.discovery.v1.MarkResponse
-	15, // [15:22] is the sub-list for method output_type
-	8,  // [8:15] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	19, // 0: conclave.discovery.v1.RegisterRequest.metadata:type_name -> conclave.discovery.v1.RegisterRequest.MetadataEntry
+	1,  // 1: conclave.discovery.v1.RegisterRequest.checks:type_name -> conclave.discovery.v1.Check
+	21, // 2: conclave.discovery.v1.Check.interval:type_name -> google.protobuf.Duration
+	21, // 3: conclave.discovery.v1.Check.timeout:type_name -> google.protobuf.Duration
+	22, // 4: conclave.discovery.v1.Health.at:type_name -> google.protobuf.Timestamp
+	12, // 5: conclave.discovery.v1.ResolveResponse.instances:type_name -> conclave.discovery.v1.Instance
+	12, // 6: conclave.discovery.v1.ResolveResponse.others:type_name -> conclave.discovery.v1.Instance
+	12, // 7: conclave.discovery.v1.WatchResponse.instances:type_name -> conclave.discovery.v1.Instance
+	12, // 8: conclave.discovery.v1.WatchResponse.others:type_name -> conclave.discovery.v1.Instance
+	20, // 9: conclave.discovery.v1.Instance.metadata:type_name -> conclave.discovery.v1.Instance.MetadataEntry
+	22, // 10: conclave.discovery.v1.Instance.since:type_name -> google.protobuf.Timestamp
+	1,  // 11: conclave.discovery.v1.Instance.checks:type_name -> conclave.discovery.v1.Check
+	2,  // 12: conclave.discovery.v1.Instance.health:type_name -> conclave.discovery.v1.Health
+	15, // 13: conclave.discovery.v1.ListResponse.services:type_name -> conclave.discovery.v1.Service
+	0,  // 14: conclave.discovery.v1.DiscoveryService.Register:input_type -> conclave.discovery.v1.RegisterRequest
+	4,  // 15: conclave.discovery.v1.DiscoveryService.SetState:input_type -> conclave.discovery.v1.SetStateRequest
+	6,  // 16: conclave.discovery.v1.DiscoveryService.Deregister:input_type -> conclave.discovery.v1.DeregisterRequest
+	8,  // 17: conclave.discovery.v1.DiscoveryService.Resolve:input_type -> conclave.discovery.v1.ResolveRequest
+	10, // 18: conclave.discovery.v1.DiscoveryService.Watch:input_type -> conclave.discovery.v1.WatchRequest
+	13, // 19: conclave.discovery.v1.DiscoveryService.List:input_type -> conclave.discovery.v1.ListRequest
+	16, // 20: conclave.discovery.v1.DiscoveryService.Mark:input_type -> conclave.discovery.v1.MarkRequest
+	3,  // 21: conclave.discovery.v1.DiscoveryService.Register:output_type -> conclave.discovery.v1.RegisterResponse
+	5,  // 22: conclave.discovery.v1.DiscoveryService.SetState:output_type -> conclave.discovery.v1.SetStateResponse
+	7,  // 23: conclave.discovery.v1.DiscoveryService.Deregister:output_type -> conclave.discovery.v1.DeregisterResponse
+	9,  // 24: conclave.discovery.v1.DiscoveryService.Resolve:output_type -> conclave.discovery.v1.ResolveResponse
+	11, // 25: conclave.discovery.v1.DiscoveryService.Watch:output_type -> conclave.discovery.v1.WatchResponse
+	14, // 26: conclave.discovery.v1.DiscoveryService.List:output_type -> conclave.discovery.v1.ListResponse
+	17, // 27: conclave.discovery.v1.DiscoveryService.Mark:output_type -> conclave.discovery.v1.MarkResponse
+	21, // [21:28] is the sub-list for method output_type
+	14, // [14:21] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_conclave_discovery_v1_discovery_proto_init() }
@@ -1480,7 +1725,7 @@ func file_conclave_discovery_v1_discovery_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_discovery_v1_discovery_proto_rawDesc), len(file_conclave_discovery_v1_discovery_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,7 +59,7 @@ type DiscoveryServiceClient interface {
 	//
 	// Reasons: invalid_name, invalid_id, invalid_addr, invalid_metadata,
 	// invalid_tags, invalid_weight, invalid_zone, invalid_version, invalid_state,
-	// invalid_namespace, invalid_session_id, session_expired, not_permitted,
+	// invalid_checks, invalid_namespace, invalid_session_id, session_expired, not_permitted,
 	// no_space, no_quorum, recipe_restarting, outcome_unknown.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
 	// SetState says how the session's instance fares, and leaves the rest as it is:
@@ -222,7 +222,7 @@ type DiscoveryServiceServer interface {
 	//
 	// Reasons: invalid_name, invalid_id, invalid_addr, invalid_metadata,
 	// invalid_tags, invalid_weight, invalid_zone, invalid_version, invalid_state,
-	// invalid_namespace, invalid_session_id, session_expired, not_permitted,
+	// invalid_checks, invalid_namespace, invalid_session_id, session_expired, not_permitted,
 	// no_space, no_quorum, recipe_restarting, outcome_unknown.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
 	// SetState says how the session's instance fares, and leaves the rest as it is:
