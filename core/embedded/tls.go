@@ -80,14 +80,20 @@ func (c Config) secure(e *embed.Config) {
 // loopbackTLS is for the member's client of its own listener, through which it also asks other members; nil for plaintext.
 func (m *Member) loopbackTLS() (*tls.Config, error) {
 	info := m.server.config.ClientTLSInfo
-	if info.Empty() {
+	if info.Empty() || m.scheme() == "http://" {
 		return nil, nil //nolint:nilnil // plaintext is what there is
 	}
 	log := m.cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return tlsfiles.Files{Cert: info.CertFile, Key: info.KeyFile, CA: info.TrustedCAFile}.Loopback(log)
+	files := tlsfiles.Files{Cert: info.CertFile, Key: info.KeyFile, CA: info.TrustedCAFile}
+	if info.ClientCertFile == "" {
+		return files.Loopback(log)
+	}
+	// A file of upstream's may name a certificate for this process's own calls.
+	files.Cert, files.Key = info.ClientCertFile, info.ClientKeyFile
+	return files.Client(log)
 }
 
 func secured(addr string, t TLS) []url.URL { return []url.URL{{Scheme: t.scheme(), Host: addr}} }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
@@ -130,6 +131,12 @@ type Etcd struct {
 	// NoFsync is for tests only: a machine that crashes then loses acknowledged
 	// writes.
 	NoFsync bool `json:"no_fsync"`
+	// ConfigFile is upstream's own configuration file, in YAML, which then alone
+	// configures the embedded member, with upstream's defaults. The host's name and
+	// data directory are the member's. Only User and its password stand beside it.
+	ConfigFile string `json:"config_file"`
+
+	file *embedded.Config // what ConfigFile says, once the host has begun to start
 }
 
 // A RecipeConfig says how one recipe runs.
@@ -183,7 +190,9 @@ type Log struct {
 
 // WithDefaults returns c with every default filled in.
 func (c Config) WithDefaults() Config {
-	setDefault(&c.Name, DefaultName)
+	if c.Etcd.ConfigFile == "" { // which names the member itself
+		setDefault(&c.Name, DefaultName)
+	}
 	setDefault(&c.API.Listen, DefaultListen)
 	setDefault(&c.Version, "dev")
 	if c.Etcd.Mode == "" {
@@ -234,7 +243,7 @@ func (c Config) checkEtcd() error {
 		return configError("etcd.endpoints", "is empty; an external etcd has at least one")
 	case !external && len(e.Endpoints) > 0:
 		return configError("etcd.endpoints", "is for mode external")
-	case !external && c.DataDir == "":
+	case !external && c.DataDir == "" && e.ConfigFile == "":
 		return configError("data_dir", "is empty; an embedded etcd keeps its data there")
 	case external && (e.ListenClient != "" || e.ListenPeer != "" || len(e.InitialCluster) > 0):
 		return configError("etcd", "listen_client, listen_peer and initial_cluster are for mode embedded")
@@ -247,7 +256,7 @@ func (c Config) checkEtcd() error {
 	case e.User != "" && (e.Password == "") == (e.PasswordFile == ""):
 		return configError("etcd.password_file", "is what a user has, or else a password")
 	}
-	return errors.Join(checkAddr("etcd.listen_client", e.ListenClient), checkAddr("etcd.listen_peer", e.ListenPeer), e.TLS.check("etcd.tls"))
+	return errors.Join(c.checkConfigFile(external), checkAddr("etcd.listen_client", e.ListenClient), checkAddr("etcd.listen_peer", e.ListenPeer), e.TLS.check("etcd.tls"))
 }
 
 func (c Config) checkAPI() error {

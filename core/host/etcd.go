@@ -55,7 +55,11 @@ func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal fun
 	if err != nil {
 		return nil, err
 	}
-	m, err := startMember(ctx, cfg, embedded.Config{
+	if f := cfg.Etcd.file; f != nil {
+		f.Username, f.Password, f.Logger, f.OnFatal = cfg.Etcd.User, password, log.With("from", "etcd"), onFatal
+		return startStore(ctx, cfg, *f, log)
+	}
+	return startStore(ctx, cfg, embedded.Config{
 		Name: cfg.Name, DataDir: cfg.DataDir, ClientAddr: cfg.Etcd.ListenClient, PeerAddr: cfg.Etcd.listenPeer(cfg.Name),
 		AdvertiseClient: cfg.Etcd.AdvertiseClient, AdvertisePeer: cfg.Etcd.advertisedPeer(cfg.Name),
 		InitialCluster: cfg.Etcd.InitialCluster, InitialToken: cfg.Etcd.InitialClusterToken, Fast: cfg.Etcd.Fast, NoFsync: cfg.Etcd.NoFsync, QuotaBytes: cfg.Etcd.QuotaBytes,
@@ -63,6 +67,10 @@ func openEmbedded(ctx context.Context, cfg Config, log *slog.Logger, onFatal fun
 		Username: cfg.Etcd.User, Password: password,
 		Logger: log.With("from", "etcd"), OnFatal: onFatal,
 	}, log)
+}
+
+func startStore(ctx context.Context, cfg Config, member embedded.Config, log *slog.Logger) (*store, error) {
+	m, err := startMember(ctx, cfg, member, log)
 	if err != nil {
 		return nil, err
 	}

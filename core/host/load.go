@@ -12,15 +12,20 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/internal/suggest"
 )
 
 // Load reads a configuration file, in YAML or JSON. An unknown key is an error
-// that is [ErrConfig] and suggests what was meant.
+// that is [ErrConfig] and suggests what was meant. A configuration file of
+// upstream's etcd is taken as the Etcd.ConfigFile of a host that has no other.
 func Load(file string) (Config, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	if embedded.IsFile(b) {
+		return Config{Etcd: Etcd{ConfigFile: file}}, nil
 	}
 	c, err := Parse(b)
 	if err != nil {

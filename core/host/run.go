@@ -87,6 +87,9 @@ func (h *Host) Start(ctx context.Context) error {
 }
 
 func (h *Host) start(ctx context.Context) error {
+	if err := h.readFile(); err != nil {
+		return err
+	}
 	if h.cfg.Etcd.Mode == Embedded {
 		// Of two hosts on one directory the second should be told just that,
 		// though the first has its address too.

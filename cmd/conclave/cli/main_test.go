@@ -77,12 +77,14 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"dev":     scriptDev,
-			"stopdev": scriptStopDev,
-			"until":   scriptUntil,
-			"capture": scriptCapture,
-			"fails":   scriptFails,
-			"portof":  scriptPortOf,
+			"dev":      scriptDev,
+			"serve":    scriptServe,
+			"freeaddr": scriptFreeAddr,
+			"stopdev":  scriptStopDev,
+			"until":    scriptUntil,
+			"capture":  scriptCapture,
+			"fails":    scriptFails,
+			"portof":   scriptPortOf,
 		},
 	})
 }
@@ -93,7 +95,11 @@ func scriptDev(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! dev")
 	}
-	args = append(freeDev(), args...)
+	startHost(ts, append(freeDev(), args...))
+}
+
+// startHost runs conclave for the rest of the script, as a host.
+func startHost(ts *testscript.TestScript, args []string) {
 	cmd := scriptCommand(ts, "conclave", args)
 	stderr := new(strings.Builder)
 	cmd.Stderr = stderr

@@ -1,0 +1,29 @@
+//go:build linux
+
+package cli_test
+
+import (
+	"net"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// scriptServe starts `conclave serve` for the rest of the script and sets API and
+// ETCD to its addresses.
+func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("unsupported: ! serve")
+	}
+	startHost(ts, append([]string{"serve"}, args...))
+}
+
+// scriptFreeAddr sets a variable to a host:port that nobody listens on.
+func scriptFreeAddr(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeaddr VAR")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], l.Addr().String())
+	ts.Check(l.Close())
+}
