@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 )
 
@@ -106,7 +107,8 @@ func (m *Member) dial(ctx context.Context) (*clientv3.Client, error) {
 			DialTimeout:          clientDialTimeout,
 			DialKeepAliveTime:    clientKeepAlive,
 			DialKeepAliveTimeout: clientKeepAliveTimeout,
-			Logger:               m.server.log,
+			// What it warns of are calls that it makes again, such as for a token while authentication is off.
+			Logger: m.server.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)),
 		})
 		switch {
 		case err == nil:
