@@ -70,13 +70,13 @@ type Entry struct {
 
 // Load checks every plugin that the lock names, side by side, and finds those in the
 // directory that it does not name. They are in the order of their names. The error
-// is of the lock itself: none of the plugins may be run then.
+// is of the lock itself, and of every plugin in the directory: none may be run then.
 func (c *Catalog) Load(ctx context.Context) ([]Entry, error) {
 	c.mu.Lock()
 	pins, err := readLock(c.dir)
 	c.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return c.lost(err), err
 	}
 	entries := make([]Entry, len(pins))
 	var all sync.WaitGroup
@@ -90,6 +90,25 @@ func (c *Catalog) Load(ctx context.Context) ([]Entry, error) {
 	entries = append(entries, c.strangers(pins)...)
 	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
+}
+
+// lost returns all that lies in the directory, of which nobody knows what was added.
+func (c *Catalog) lost(err error) []Entry {
+	all := c.strangers(nil)
+	for i := range all {
+		all[i].Err = err
+	}
+	return all
+}
+
+// NotAdded returns what lies in the directory and the lock does not name: each has
+// the error [ErrNotAdded].
+func (c *Catalog) NotAdded() []Entry {
+	pins, err := readLock(c.dir)
+	if err != nil {
+		return nil
+	}
+	return c.strangers(pins)
 }
 
 // Check checks one plugin. The error is [ErrNotFound], or of the lock.

@@ -142,8 +142,9 @@ func TestTheLockDecides(t *testing.T) {
 		"empty":           "",
 	} {
 		overwrite(t, lock, b)
-		if _, err := c.Load(within(t)); err == nil || !strings.Contains(err.Error(), lock) {
-			t.Errorf("%s: %v", name, err)
+		entries, err := c.Load(within(t))
+		if err == nil || !strings.Contains(err.Error(), lock) || len(entries) != 1 || entries[0].Plugin != nil || !errors.Is(entries[0].Err, err) {
+			t.Errorf("%s: %v, %+v", name, err, entries)
 		}
 	}
 	overwrite(t, lock, string(before))
