@@ -77,10 +77,22 @@ func (d *Directory) resolver(namespace string) (*discovery.Resolver, error) {
 	return r, nil
 }
 
-// A targetGroup is what Prometheus reads.
-type targetGroup struct {
-	Targets []string          `json:"targets"`
-	Labels  map[string]string `json:"labels"`
+// A TargetGroup is an instance as Prometheus reads it.
+type TargetGroup struct {
+	// Targets is its address, alone.
+	Targets []string `json:"targets"`
+	// Labels begin with __meta_conclave_.
+	Labels map[string]string `json:"labels"`
+}
+
+// TargetGroups returns instances of a namespace as Prometheus reads them, from a
+// file or over HTTP. It is never nil.
+func TargetGroups(namespace string, instances []discovery.Instance) []TargetGroup {
+	groups := make([]TargetGroup, 0, len(instances))
+	for k := range instances {
+		groups = append(groups, groupOf(namespace, &instances[k]))
+	}
+	return groups
 }
 
 // ServeHTTP answers Prometheus.
@@ -107,7 +119,7 @@ func (d *Directory) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_ = json.NewEncoder(w).Encode(groups) // the reader is gone, if it fails
 }
 
-func (d *Directory) groups(ctx context.Context, namespace string, services []string) ([]targetGroup, error) {
+func (d *Directory) groups(ctx context.Context, namespace string, services []string) ([]TargetGroup, error) {
 	r, err := d.resolver(namespace)
 	if err != nil {
 		return nil, err
@@ -121,7 +133,7 @@ func (d *Directory) groups(ctx context.Context, namespace string, services []str
 			services = append(services, s.Name)
 		}
 	}
-	groups := []targetGroup{}
+	groups := []TargetGroup{}
 	for _, service := range slices.Compact(slices.Sorted(slices.Values(services))) {
 		s, err := r.Resolve(ctx, service)
 		if err != nil {
@@ -130,14 +142,12 @@ func (d *Directory) groups(ctx context.Context, namespace string, services []str
 		if s.Stale && !errors.Is(s.Cause, discovery.ErrMassLoss) {
 			return nil, s.Cause
 		}
-		for k := range s.Instances {
-			groups = append(groups, groupOf(namespace, &s.Instances[k]))
-		}
+		groups = append(groups, TargetGroups(namespace, s.Instances)...)
 	}
 	return groups, nil
 }
 
-func groupOf(namespace string, i *discovery.Instance) targetGroup {
+func groupOf(namespace string, i *discovery.Instance) TargetGroup {
 	labels := map[string]string{"namespace": namespace, "service": i.Service, "id": i.ID, "state": string(i.State), "zone": i.Zone, "version": i.Version}
 	if len(i.Tags) > 0 { // with separators at both ends, for regular expressions
 		labels["tags"] = "," + strings.Join(i.Tags, ",") + ","
@@ -145,7 +155,7 @@ func groupOf(namespace string, i *discovery.Instance) targetGroup {
 	for k, v := range i.Metadata {
 		labels["metadata_"+k] = v
 	}
-	g := targetGroup{Targets: []string{i.Addr}, Labels: make(map[string]string, len(labels))}
+	g := TargetGroup{Targets: []string{i.Addr}, Labels: make(map[string]string, len(labels))}
 	for k, v := range labels {
 		if v != "" {
 			g.Labels["__meta_conclave_"+labelName(k)] = v

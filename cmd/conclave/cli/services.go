@@ -23,7 +23,8 @@ func (a *app) serviceCommand() *cobra.Command {
   conclave service resolve web
   conclave service ls`,
 	})
-	cmd.AddCommand(a.serviceRegisterCommand(), a.serviceResolveCommand(), a.serviceWatchCommand(), a.serviceListCommand(), a.serviceDrainCommand())
+	cmd.AddCommand(a.serviceRegisterCommand(), a.serviceResolveCommand(), a.serviceWatchCommand(), a.serviceListCommand(), a.serviceDrainCommand(),
+		a.serviceFileSDCommand())
 	return cmd
 }
 
