@@ -119,6 +119,7 @@ func (c *control) Open(ctx context.Context, r *pluginv1.OpenRequest) (_ *pluginv
 		}
 		return nil, recipe.Errorf(codes.Unknown, "recipe_failed", "%v", err)
 	}
+	c.log.Debug("recipe opened", "instance", r.GetInstance(), "version", c.recipe.Info().Version)
 	return &pluginv1.OpenResponse{Services: serviceNames(c.published)}, nil
 }
 

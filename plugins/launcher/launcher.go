@@ -89,12 +89,17 @@ var ErrClosed = errors.New("the launcher is closed")
 
 // New returns a launcher. It does no I/O.
 func New(cfg Config) *Launcher {
+	return &Launcher{cfg: cfg.withDefaults(), hostEnv: hostEnvironment(), spawner: newSpawner(), instances: make(map[*instance]struct{})}
+}
+
+// hostEnvironment returns the environment of this program.
+func hostEnvironment() map[string]string {
 	env := make(map[string]string)
 	for _, pair := range os.Environ() {
 		key, value, _ := strings.Cut(pair, "=")
 		env[key] = value
 	}
-	return &Launcher{cfg: cfg.withDefaults(), hostEnv: env, spawner: newSpawner(), instances: make(map[*instance]struct{})}
+	return env
 }
 
 // Plugin returns the recipe that a plugin is. It runs nothing: the process starts

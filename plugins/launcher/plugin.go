@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,6 +132,28 @@ func (p *Plugin) Status() Status {
 		return Status{Name: s.Name, Version: s.Version, Summary: s.Summary, State: recipe.StateStopped}
 	}
 	return i.status()
+}
+
+// Wait waits until the plugin is in one of the states, and returns how it is. The
+// error is the cause of ctx's end, or [ErrNotOpen].
+func (p *Plugin) Wait(ctx context.Context, states ...recipe.State) (Status, error) {
+	for {
+		i, err := p.opened()
+		if err != nil {
+			return p.Status(), err
+		}
+		_, changed := i.Report()
+		if now := i.status(); slices.Contains(states, now.State) {
+			return now, nil
+		}
+		select {
+		case <-changed:
+		case <-i.done:
+			return i.status(), ErrNotOpen
+		case <-ctx.Done():
+			return i.status(), context.Cause(ctx)
+		}
+	}
 }
 
 // Restart starts the plugin anew: a process that serves is replaced without losing

@@ -49,7 +49,8 @@ func (i *instance) rest(v verdict) *process {
 	var over <-chan time.Time
 	switch {
 	case v.forGood:
-		i.become(recipe.StateQuarantined, "%s", v.detail)
+		i.become(recipe.StateQuarantined, "%s; conclave plugin logs %s says more, conclave plugin restart %s starts it again",
+			v.detail, i.opening.env.Instance, i.opening.env.Instance)
 	case v.pause > 0:
 		i.become(recipe.StateBackoff, "%s; it is started again in %v", v.detail, v.pause.Round(time.Millisecond))
 		fallthrough

@@ -140,7 +140,7 @@ func ofRecipes(recipes []*hostv1.Recipe) []*hostv1.Problem {
 		case hostv1.RecipeState_RECIPE_STATE_BACKOFF:
 			found = append(found, problem(severe, "recipe_failed", "it is started again by itself", "recipe %s has failed%s", r.GetName(), said))
 		case hostv1.RecipeState_RECIPE_STATE_QUARANTINED:
-			found = append(found, problem(severe, "recipe_quarantined", "look into its log, then restart it", "recipe %s failed too often and stays down%s", r.GetName(), said))
+			found = append(found, problem(severe, "recipe_quarantined", "look into its log, then restart it", "recipe %s stays down%s", r.GetName(), said))
 		}
 	}
 	return found
