@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -27,7 +28,7 @@ type Saved struct {
 func Save(ctx context.Context, c *clientv3.Client, w io.Writer, progress func(bytes int64)) (Saved, error) {
 	resp, err := c.SnapshotWithVersion(ctx)
 	if err != nil {
-		return Saved{}, fmt.Errorf("snapshot: %w", err)
+		return Saved{}, fmt.Errorf("snapshot: %w", rpctypes.Error(err))
 	}
 	sum := newDigester()
 	out := io.MultiWriter(w, sum)
@@ -38,7 +39,7 @@ func Save(ctx context.Context, c *clientv3.Client, w io.Writer, progress func(by
 	// It was read to its end, or the copy's error says more.
 	_ = resp.Snapshot.Close()
 	if err != nil {
-		return Saved{}, fmt.Errorf("snapshot: %w", err)
+		return Saved{}, fmt.Errorf("snapshot: %w", rpctypes.Error(err)) // streams do not do it themselves
 	}
 	if err := sum.check(); err != nil {
 		return Saved{}, fmt.Errorf("snapshot: received %d bytes: %w", n, err)
