@@ -15,11 +15,15 @@ import (
 	"github.com/conclavehq/conclave/internal/scope"
 	barrierrecipe "github.com/conclavehq/conclave/recipes/barrier"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) {
+	recipetest.Dispatch(barrierrecipe.Recipe{})
+	coretest.Main(m, &etcd)
+}
 
 func within(tb testing.TB) context.Context {
 	tb.Helper()

@@ -15,11 +15,15 @@ import (
 	"github.com/conclavehq/conclave/internal/scope"
 	configrecipe "github.com/conclavehq/conclave/recipes/config"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) {
+	recipetest.Dispatch(configrecipe.Recipe{})
+	coretest.Main(m, &etcd)
+}
 
 // patience bounds every wait; a test that reaches it fails.
 const patience = servicetest.Patience

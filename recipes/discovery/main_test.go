@@ -18,11 +18,15 @@ import (
 	"github.com/conclavehq/conclave/internal/scope"
 	discoveryrecipe "github.com/conclavehq/conclave/recipes/discovery"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) {
+	recipetest.Dispatch(discoveryrecipe.Recipe{})
+	coretest.Main(m, &etcd)
+}
 
 // patience bounds every wait; a test that reaches it fails.
 const patience = servicetest.Patience

@@ -18,11 +18,13 @@ import (
 	"github.com/conclavehq/conclave/internal/scope"
 	electionrecipe "github.com/conclavehq/conclave/recipes/election"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
 func TestMain(m *testing.M) {
+	recipetest.Dispatch(electionrecipe.Recipe{})
 	flag.Parse()
 	if flag.Lookup("test.bench").Value.String() != "" {
 		os.Exit(m.Run()) // etcd's own election service leaves goroutines behind

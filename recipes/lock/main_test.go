@@ -17,11 +17,13 @@ import (
 	"github.com/conclavehq/conclave/lock"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 	lockrecipe "github.com/conclavehq/conclave/recipes/lock"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
 func TestMain(m *testing.M) {
+	recipetest.Dispatch(lockrecipe.Recipe{})
 	flag.Parse()
 	if flag.Lookup("test.bench").Value.String() != "" {
 		os.Exit(m.Run()) // etcd's own lock service leaves goroutines behind

@@ -13,11 +13,15 @@ import (
 	"github.com/conclavehq/conclave/internal/scope"
 	"github.com/conclavehq/conclave/recipes/internal/servicetest"
 	queuerecipe "github.com/conclavehq/conclave/recipes/queue"
+	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) {
+	recipetest.Dispatch(queuerecipe.Recipe{})
+	coretest.Main(m, &etcd)
+}
 
 func within(tb testing.TB) context.Context {
 	tb.Helper()

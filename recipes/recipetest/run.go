@@ -9,7 +9,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/plugins"
 	"github.com/conclavehq/conclave/recipes/recipetest/conformance"
 )
 
@@ -31,6 +33,13 @@ type options struct {
 	config    proto.Message
 	scenarios []Scenario
 	patience  time.Duration
+	program   *conformance.Program
+}
+
+// WithProgram names the finished program that is the recipe as a plugin, and its
+// arguments. The default is the test's own program, started again.
+func WithProgram(path string, args ...string) Option {
+	return func(o *options) { o.program = &conformance.Program{Path: path, Args: args} }
 }
 
 // WithPatience bounds each check: one that takes longer fails. The default is two
@@ -51,6 +60,7 @@ func WithConfig(config proto.Message) Option { return func(o *options) { o.confi
 // goroutine stays.
 func Run(t *testing.T, r recipe.Recipe, opts ...Option) {
 	t.Helper()
+	become(t.Name(), r)
 	var o options
 	for _, opt := range opts {
 		opt(&o)
@@ -63,9 +73,33 @@ func Run(t *testing.T, r recipe.Recipe, opts ...Option) {
 		}
 		cfg.Config = json.RawMessage(raw)
 	}
-	for _, subject := range []conformance.Subject{conformance.InProcessSubject(r)} {
-		t.Run(string(subject.Carrier()), func(t *testing.T) { run(t, subject, cfg) })
+	program := o.program
+	if program == nil {
+		program = again(t)
 	}
+	cfg.Host = hostAgain(t)
+	t.Run(string(conformance.InProcess), func(t *testing.T) { run(t, conformance.InProcessSubject(r), cfg) })
+	t.Run(string(conformance.Subprocess), func(t *testing.T) {
+		subject, err := conformance.ProgramSubject(t.Context(), *program, describe(t, r, o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, subject, cfg)
+	})
+}
+
+// describe returns what a program that is this one over again says of itself; one
+// that was given is asked.
+func describe(t *testing.T, r recipe.Recipe, o options) *pluginv1.Description {
+	t.Helper()
+	if o.program != nil {
+		return nil
+	}
+	d, err := plugins.Describe(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func run(t *testing.T, subject conformance.Subject, cfg conformance.Config) {

@@ -1,14 +1,135 @@
 package conformance
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
 
-// A Program is a plugin as a finished program, of whatever language.
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
+	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/plugins/launcher"
+)
+
+// A Program is a finished program, and how it is started.
 type Program struct {
-	Path string   // the executable
-	Args []string // its arguments
-	Env  []string // "KEY=value", beside the clean environment that every plugin has
+	Path string   `json:"path"` // absolute
+	Args []string `json:"args,omitempty"`
+	Env  []string `json:"env,omitempty"` // KEY=value, beside the clean environment that every plugin has
 }
 
-func (p *Program) byHand(context.Context) error           { return skip("not yet") }
-func (p *Program) protocol(context.Context) error         { return skip("not yet") }
-func (p *Program) hostLoss(context.Context, *Suite) error { return skip("not yet") }
+// A plugged is a plugin as a program.
+type plugged struct {
+	Program
+
+	about *pluginv1.Description
+	spec  launcher.Spec
+}
+
+// ProgramSubject is a plugin as a finished program, of whatever language. The
+// program is run once with --describe=binary, unless its description is given.
+func ProgramSubject(ctx context.Context, p Program, about *pluginv1.Description) (Subject, error) {
+	ask := func(ctx context.Context) (*pluginv1.Description, error) { return p.describe(ctx) }
+	if about != nil {
+		ask = func(context.Context) (*pluginv1.Description, error) { return about, nil }
+	}
+	about, err := ask(ctx)
+	if err != nil {
+		return Subject{}, err
+	}
+	info, err := infoOf(about)
+	if err != nil {
+		return Subject{}, err
+	}
+	of := &plugged{Program: p, about: about, spec: launcher.Spec{
+		Name: about.GetName(), Version: about.GetVersion(), Summary: about.GetSummary(), Path: p.Path, Args: p.Args, Env: p.Env,
+		Descriptors: about.GetDescriptors(), Services: about.GetServices(), Config: about.GetConfig(), HostSocket: about.GetHostSocket(),
+	}}
+	return Subject{
+		carrier: Subprocess, info: info, program: of,
+		again: func(ctx context.Context) (recipe.Info, error) {
+			about, err := ask(ctx)
+			if err != nil {
+				return recipe.Info{}, err
+			}
+			return infoOf(about)
+		},
+		run: func(_ context.Context, s *Suite, _ probing) (runner, error) { return of.run(s) },
+	}, nil
+}
+
+// describe asks the program what it is.
+func (p Program) describe(ctx context.Context) (*pluginv1.Description, error) {
+	cmd := p.command(ctx, "--describe=binary")
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --describe=binary: %w: %s", p.Path, err, oneLine(complaint.String()))
+	}
+	d := new(pluginv1.Description)
+	if err := proto.Unmarshal(out, d); err != nil {
+		return nil, fmt.Errorf("%s --describe=binary prints no conclave.plugin.v1.Description: %w", p.Path, err)
+	}
+	return d, nil
+}
+
+// command returns the program in an environment like that of a plugin.
+func (p Program) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, p.Path, slices.Concat(p.Args, args)...)
+	cmd.Env = []string{}
+	for _, key := range []string{"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"} {
+		if v, ok := os.LookupEnv(key); ok {
+			cmd.Env = append(cmd.Env, key+"="+v)
+		}
+	}
+	cmd.Env = append(cmd.Env, p.Env...)
+	return cmd
+}
+
+// infoOf is a description as Info.
+func infoOf(d *pluginv1.Description) (recipe.Info, error) {
+	i := recipe.Info{Name: d.GetName(), Version: d.GetVersion(), Summary: d.GetSummary()}
+	files, err := protodesc.NewFiles(d.GetDescriptors())
+	if err != nil {
+		return i, fmt.Errorf("descriptors: %w", err)
+	}
+	for _, name := range d.GetServices() {
+		if _, err := found(files, name); err != nil {
+			return i, fmt.Errorf("descriptors: %w", err)
+		}
+	}
+	if d.GetConfig() == "" {
+		return i, nil
+	}
+	md, err := files.FindDescriptorByName(protoreflect.FullName(d.GetConfig()))
+	if err != nil {
+		return i, fmt.Errorf("descriptors: config: %w", err)
+	}
+	m, ok := md.(protoreflect.MessageDescriptor)
+	if !ok {
+		return i, fmt.Errorf("descriptors: config: %s is no message", d.GetConfig())
+	}
+	i.Config = dynamicpb.NewMessage(m)
+	return i, nil
+}
+
+// newLauncher returns a launcher that never tires of a plugin that is killed.
+func (s *Suite) newLauncher() *launcher.Launcher { return launcher.New(tireless(s.log)) }
+
+func (p *plugged) run(s *Suite) (runner, error) {
+	l := s.newLauncher()
+	of, err := l.Plugin(p.spec)
+	if err != nil {
+		return nil, errors.Join(err, l.Close(context.Background()))
+	}
+	return &supervised{launcher: l, plugin: of}, nil
+}

@@ -22,7 +22,7 @@ type Subject struct {
 	info    recipe.Info
 	run     func(ctx context.Context, s *Suite, with probing) (runner, error)
 	again   func(ctx context.Context) (recipe.Info, error) // its description, asked anew
-	program *Program                                       // nil: it is not one
+	program *plugged                                       // nil: it is no program
 }
 
 // Carrier returns where it runs.

@@ -19,6 +19,8 @@ type Config struct {
 	Config json.RawMessage
 	// Scenarios are the recipe's.
 	Scenarios []Scenario
+	// Host is a program that calls Host, for the check that kills one. Nil: that check is left out.
+	Host *Program
 	// Patience bounds each check. What reaches it fails. 0: two minutes.
 	Patience time.Duration
 	// Log gets what hosts and recipes log. Nil: nobody does.
