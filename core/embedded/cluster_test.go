@@ -114,7 +114,8 @@ func TestEveryMemberStopsAtOnce(t *testing.T) {
 }
 
 func TestRemovedMemberEndsWithAReason(t *testing.T) {
-	members := startAll(t, cluster(t, 3))
+	cfgs := cluster(t, 3)
+	members := startAll(t, cfgs)
 	list, err := members[0].Client().MemberList(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -131,12 +132,16 @@ func TestRemovedMemberEndsWithAReason(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("a removed member goes on")
 	}
-	if err := members[2].Err(); !errors.Is(err, embedded.ErrStopped) {
+	if err := members[2].Err(); !errors.Is(err, embedded.ErrStopped) || !errors.Is(err, embedded.ErrRemoved) {
 		t.Errorf("reason %v", err)
 	}
 	if err := members[2].Close(); !errors.Is(err, embedded.ErrStopped) {
 		t.Errorf("close afterwards: %v, want the retained reason", err)
 	}
+	refuse(t, cfgs[2], embedded.ErrRemoved)
+	cfgs[1].DataDir = t.TempDir()
+	closeSoon(t, members[1])
+	refuse(t, cfgs[1], embedded.ErrMemberExists, "its data are not here")
 }
 
 // remove repeats until it works: etcd refuses in the first five seconds of a connection between members.

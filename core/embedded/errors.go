@@ -26,6 +26,10 @@ var (
 	// ErrStopped means that the member stopped although nobody asked it to: most often it was removed from its cluster.
 	ErrStopped = errors.New("member stopped by itself")
 
+	// ErrRemoved means that the member was removed from its cluster. Its data are of no use any more: it can come back with an empty
+	// directory, as a new member. The error that wraps it wraps ErrStopped as well.
+	ErrRemoved = errors.New("removed from its cluster")
+
 	// ErrConfig means that a field of Config has a value that cannot work. The error that wraps it names the field.
 	ErrConfig = errors.New("invalid configuration")
 )

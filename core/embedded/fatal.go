@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -18,6 +19,8 @@ type fatalHook struct {
 	onFatal func(reason string)
 	once    sync.Once
 	failed  chan error // one error while the server is being built
+
+	removed atomic.Bool // other members said that this one is none of them any more
 
 	mu      sync.Mutex
 	booting bool
@@ -35,7 +38,7 @@ func (h *fatalHook) served() {
 }
 
 func (h *fatalHook) logger(cfg Config) *zap.Logger {
-	return zap.New(logbridge.Zap(cfg.Logger, zapcore.WarnLevel),
+	return zap.New(zapcore.NewTee(logbridge.Zap(cfg.Logger, zapcore.WarnLevel), removalCore{h}),
 		zap.WithFatalHook(hookThen{h, zapcore.WriteThenFatal}),
 		zap.WithPanicHook(hookThen{h, zapcore.WriteThenPanic}))
 }
@@ -84,4 +87,24 @@ func describe(msg string, fields []zapcore.Field) string {
 		}
 	}
 	return strings.ReplaceAll(strings.Join(parts, ": "), "\n", " ")
+}
+
+// removalCore looks, whatever the log's level is, for the one line by which etcd tells why a member ends that has not learnt itself that it was
+// removed: its channels only say that a server is stopping.
+type removalCore struct{ hook *fatalHook }
+
+func (c removalCore) Enabled(l zapcore.Level) bool      { return l == zapcore.WarnLevel }
+func (c removalCore) With([]zapcore.Field) zapcore.Core { return c }
+func (c removalCore) Sync() error                       { return nil }
+
+func (c removalCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) && e.Message == "data-dir used by this member must be removed" {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+func (c removalCore) Write(zapcore.Entry, []zapcore.Field) error {
+	c.hook.removed.Store(true)
+	return nil
 }

@@ -124,7 +124,7 @@ func Withdraw(ctx context.Context, c *clientv3.Client, cfg Config) error {
 // passes reports whether an error of a change of members may be gone at the next try. Whether the change was made anyway is seen there too.
 func passes(err error) bool {
 	for _, later := range []error{
-		rpctypes.ErrTooManyLearners, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrPeerURLExist, context.DeadlineExceeded,
+		rpctypes.ErrTooManyLearners, rpctypes.ErrMemberNotEnoughStarted, rpctypes.ErrPeerURLExist, rpctypes.ErrMemberExist, context.DeadlineExceeded,
 		// A new member's id is made of its peer URL and the second; within one, that of a member which was just removed is refused.
 		rpctypes.ErrMemberNotFound,
 	} {
@@ -149,7 +149,7 @@ func (m *Member) vote(ctx context.Context) error {
 		self := s.Cluster().Member(s.MemberID())
 		switch {
 		case self == nil:
-			return fmt.Errorf("%w: it was removed from its cluster", ErrStopped)
+			return m.server.stopped(nil)
 		case !self.IsLearner:
 			return nil
 		}
@@ -161,7 +161,7 @@ func (m *Member) vote(ctx context.Context) error {
 		}
 		select {
 		case <-s.StopNotify():
-			return fmt.Errorf("%w: it may have been removed from its cluster", ErrStopped)
+			return m.server.stopped(nil)
 		default:
 		}
 		if err := waiting.pause(ctx, err); err != nil {

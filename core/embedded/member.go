@@ -37,7 +37,7 @@ type Member struct {
 // Start runs a member and returns when it serves: a majority of its cluster is there, it has a vote, and a read has been answered.
 //
 // The context bounds the start only. When it ends first, the member is stopped, its files are closed, and the error wraps
-// ErrNoQuorum and the context's cause. Other errors come at once: ErrDataDirInUse, ErrPortInUse, ErrCorrupt, ErrConfig. After an
+// ErrNoQuorum and the context's cause. Other errors come at once: ErrDataDirInUse, ErrPortInUse, ErrCorrupt, ErrConfig, ErrRemoved, ErrMemberExists. After an
 // error nothing of the member is left running, with one exception: damage that only etcd itself finds while it opens its
 // files may leave its goroutine and ports behind, so that a process which gets ErrCorrupt should end.
 func Start(ctx context.Context, cfg Config) (*Member, error) {
@@ -144,9 +144,9 @@ func (m *Member) supervise() {
 	select {
 	case <-m.stopping:
 	case err := <-m.server.etcd.Err():
-		cause = stopped(err)
+		cause = m.server.stopped(err)
 	case <-m.server.etcd.Server.StopNotify():
-		cause = fmt.Errorf("%w: it may have been removed from its cluster", ErrStopped)
+		cause = m.server.stopped(nil)
 	}
 	m.close()
 	m.err = errors.Join(cause, m.dir.release())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ type server struct {
 	etcd   *embed.Etcd
 	config *embed.Config
 	log    *zap.Logger
+	hook   *fatalHook
 
 	mu       sync.Mutex
 	cut      bool
@@ -61,7 +63,7 @@ func launch(cfg Config) (*server, Config, error) {
 
 func launchOn(cfg Config) (*server, error) {
 	hook := newFatalHook(cfg.OnFatal)
-	s := &server{log: hook.logger(cfg)}
+	s := &server{log: hook.logger(cfg), hook: hook}
 	up, err := cfg.upstream(s.log)
 	if err != nil {
 		return nil, err
@@ -102,6 +104,9 @@ func build(up *embed.Config, hook *fatalHook) (*embed.Etcd, error) {
 		if logDamaged(b.err) {
 			b.err = fmt.Errorf("%w: %w; restore it from a snapshot, or replace this member", ErrCorrupt, b.err)
 		}
+		if strings.Contains(b.err.Error(), "has already been bootstrapped") {
+			b.err = fmt.Errorf("%w: %w, and its data are not here; replace it", ErrMemberExists, b.err)
+		}
 		return nil, fmt.Errorf("data directory %s: %w", up.Dir, b.err)
 	case err := <-hook.failed:
 		return nil, fmt.Errorf("data directory %s: %w", up.Dir, err)
@@ -139,9 +144,12 @@ func (s *server) cutCalls() {
 	}
 }
 
-// stopped explains an end that nobody asked for. etcd may end a listener without an error.
-func stopped(err error) error {
-	if err == nil {
+// stopped explains an end that nobody asked for. etcd may end a listener without an error, and says that a server is stopping where it was removed.
+func (s *server) stopped(err error) error {
+	switch e := s.etcd.Server; {
+	case e.Cluster().Member(e.MemberID()) == nil || s.hook.removed.Load():
+		return fmt.Errorf("%w: %w, and its data are of no use any more", ErrStopped, ErrRemoved)
+	case err == nil:
 		return ErrStopped
 	}
 	return fmt.Errorf("%w: %w", ErrStopped, err)
@@ -153,9 +161,9 @@ func (s *server) ready(ctx context.Context) error {
 	case <-s.etcd.Server.ReadyNotify():
 		return nil
 	case <-s.etcd.Server.StopNotify():
-		return ErrStopped
+		return s.stopped(nil)
 	case err := <-s.etcd.Err():
-		return stopped(err)
+		return s.stopped(err)
 	case <-ctx.Done():
 		return noQuorum(ctx, ctx.Err())
 	}

@@ -107,11 +107,12 @@ type Etcd struct {
 	// PeerTLS is the embedded member's for raft, where members show certificates to
 	// each other. Empty: plaintext.
 	PeerTLS TLS `json:"peer_tls"`
-	// AdvertiseClient and AdvertisePeer are the host:port under which clients and the
-	// other members reach the embedded member. Default: what it listens on, or for
-	// members what InitialCluster says.
+	// AdvertiseClient is the host:port under which clients reach the embedded member.
+	// Default: what it listens on.
 	AdvertiseClient string `json:"advertise_client"`
-	AdvertisePeer   string `json:"advertise_peer"`
+	// AdvertisePeer is the host:port under which the other members reach it. Default:
+	// what InitialCluster says, or else what it listens on.
+	AdvertisePeer string `json:"advertise_peer"`
 	// InitialCluster maps the name of every member that founds the cluster to its peer
 	// URL. It counts while the data directory is empty. Empty: this member alone.
 	InitialCluster map[string]string `json:"initial_cluster"`

@@ -164,5 +164,10 @@ func (s *store) close(ctx context.Context) error {
 	if s.member == nil {
 		return err
 	}
+	select {
+	case <-s.member.Done():
+		return nil // it has ended by itself, and why is known already
+	default:
+	}
 	return s.member.Stop(ctx) // upstream's close of a client without a connection only says that its context has ended
 }

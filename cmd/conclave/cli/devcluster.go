@@ -35,7 +35,7 @@ const (
 // A devCluster is a dev of several nodes.
 type devCluster struct {
 	app  *app
-	plan nodePlan
+	plan *nodePlan
 	all  []*devNode
 }
 
@@ -71,7 +71,12 @@ func (a *app) devNodes(ctx context.Context, cfg host.Config, n int) error {
 	defer c.shutDown()
 	starting, cancel := context.WithTimeout(ctx, devStart)
 	defer cancel()
-	if err := c.begin(starting, c.all); err != nil {
+	err = c.begin(starting, c.all)
+	if err == nil && !plan.Founded {
+		plan.Founded = true
+		err = plan.write(cfg.DataDir)
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil // interrupted before it served
 		}
@@ -111,7 +116,7 @@ func claimDev(dir string, n int) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-func (a *app) newCluster(cfg host.Config, plan nodePlan) (*devCluster, error) {
+func (a *app) newCluster(cfg host.Config, plan *nodePlan) (*devCluster, error) {
 	self, err := nodes.Self()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -125,10 +130,7 @@ func (a *app) newCluster(cfg host.Config, plan nodePlan) (*devCluster, error) {
 		},
 	}
 	for i := range plan.Nodes {
-		order, err := json.Marshal(nodeOrder{plan.config(cfg, i)})
-		if err != nil {
-			return nil, err
-		}
+		order := func() ([]byte, error) { return json.Marshal(nodeOrder{plan.config(cfg, i)}) }
 		c.all = append(c.all, &devNode{Node: nodes.New(run, i, nodeName(i), order)})
 	}
 	return c, nil

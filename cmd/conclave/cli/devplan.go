@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/core/host"
 )
 
@@ -26,7 +27,8 @@ const (
 // A nodePlan is where the nodes of a dev are. It is kept in the data directory: the
 // members know each other by these addresses.
 type nodePlan struct {
-	Nodes []nodeAddrs `json:"nodes"`
+	Nodes   []nodeAddrs `json:"nodes"`
+	Founded bool        `json:"founded"` // all of them have served
 }
 
 // nodeAddrs are the host:port of one node.
@@ -38,12 +40,12 @@ type nodeAddrs struct {
 
 // planNodes says where each of n nodes listens. A port that is 0 is the one of the
 // time before, or a free one. Every port has been seen to be free.
-func planNodes(cfg host.Config, n int) (nodePlan, error) {
+func planNodes(cfg host.Config, n int) (*nodePlan, error) {
 	before, err := readPlan(cfg.DataDir, n)
 	if err != nil {
-		return nodePlan{}, err
+		return nil, err
 	}
-	plan := nodePlan{Nodes: make([]nodeAddrs, n)}
+	plan := &nodePlan{Nodes: make([]nodeAddrs, n), Founded: before.Founded}
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -62,17 +64,17 @@ func planNodes(cfg host.Config, n int) (nodePlan, error) {
 		} {
 			addr, err := nodeAddr(a.flag, a.base, a.before, i)
 			if err != nil {
-				return plan, err
+				return nil, err
 			}
 			l, err := net.Listen("tcp", addr)
 			if err != nil {
-				return plan, addressError(addr, err)
+				return nil, addressError(addr, err)
 			}
 			held = append(held, l)
 			*a.to = l.Addr().String()
 		}
 		if old := before.Nodes[i].Peer; old != "" && old != at.Peer {
-			return plan, usage("invalid_peer-addr", "give the same --peer-addr, or another --data-dir",
+			return nil, usage("invalid_peer-addr", "give the same --peer-addr, or another --data-dir",
 				"the nodes in %s know each other by other addresses: node %d is at %s, not at %s", cfg.DataDir, i+1, old, at.Peer)
 		}
 	}
@@ -137,7 +139,7 @@ func wrongNodes(dir, what, instead string) error {
 	return usage("invalid_nodes", instead+", or use another --data-dir", "%s holds the data of %s", dir, what)
 }
 
-func (p nodePlan) write(dir string) error {
+func (p *nodePlan) write(dir string) error {
 	b, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		return err
@@ -150,14 +152,27 @@ func (p nodePlan) write(dir string) error {
 }
 
 // config is that of node i, counted from 0.
-func (p nodePlan) config(base host.Config, i int) host.Config {
-	scheme := "http://"
+func (p *nodePlan) config(base host.Config, i int) host.Config {
+	scheme, api := "http://", "http://"
 	if base.Etcd.PeerTLS.Cert != "" {
 		scheme = "https://"
 	}
-	base.Etcd.InitialCluster = make(map[string]string, len(p.Nodes))
+	if base.TLS.Cert != "" {
+		api = "https://"
+	}
+	founders, join := make(map[string]string, len(p.Nodes)), host.Addresses(nil)
 	for k, at := range p.Nodes {
-		base.Etcd.InitialCluster[nodeName(k)] = scheme + at.Peer
+		founders[nodeName(k)] = scheme + at.Peer
+		if k != i {
+			join = append(join, api+at.API)
+		}
+	}
+	// A node whose data were taken away is a new member: to found the cluster once more
+	// would have it vote twice.
+	if p.Founded && !embedded.HasData(filepath.Join(base.DataDir, nodeName(i))) {
+		base.Etcd.Join = join
+	} else {
+		base.Etcd.InitialCluster = founders
 	}
 	at := p.Nodes[i]
 	base.Name, base.DataDir = nodeName(i), filepath.Join(base.DataDir, nodeName(i))

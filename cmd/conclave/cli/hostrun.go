@@ -83,7 +83,10 @@ func (a *app) runHost(ctx context.Context, r hostRun) error {
 		err = h.Err() // what ended it by itself
 	}
 	done()
-	return err
+	if err != nil {
+		return r.explain(err)
+	}
+	return nil
 }
 
 // sayReady prints the one line that scripts wait for.
@@ -98,6 +101,7 @@ func hostError(err error, addresses, freeAddresses string) error {
 	e := &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "failed", Message: oneLine(err), cause: err}
 	inUse, listens := errors.AsType[*host.AddressInUseError](err)
 	switch {
+	case e.ofMembership(err):
 	case errors.Is(err, embedded.ErrDataDirInUse):
 		e.Reason = "data_dir_in_use"
 		e.Hint = "stop that process, or use another directory with --data-dir"

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"capture":  scriptCapture,
 			"fails":    scriptFails,
 			"portof":   scriptPortOf,
+			"freeport": scriptFreePort,
 		},
 	})
 }
@@ -206,6 +208,19 @@ func scriptFails(ts *testscript.TestScript, neg bool, args []string) {
 // scriptPortOf sets PORT to the port of a URL.
 func scriptPortOf(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("PORT", args[0][strings.LastIndexByte(args[0], ':')+1:])
+}
+
+// scriptFreePort sets a variable to a port that nobody listens on.
+func scriptFreePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeport VAR")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	ts.Check(err)
+	ts.Check(l.Close())
+	ts.Setenv(args[0], port)
 }
 
 func scriptCommand(ts *testscript.TestScript, name string, args []string) *exec.Cmd {

@@ -19,8 +19,10 @@ import (
 const serveStart = 10 * time.Minute
 
 type serveFlags struct {
-	config, dataDir, apiAddr, clientAddr, peerAddr string
-	insecure                                       bool
+	config, name, dataDir, apiAddr, clientAddr, peerAddr string
+	advertiseClient, advertisePeer                       string
+	join                                                 []string
+	insecure                                             bool
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -33,9 +35,15 @@ configuration file says, --endpoints or CONCLAVE_ENDPOINTS, on an etcd elsewhere
 INT or TERM. When it serves it prints "ready api=URL etcd=URL ui=URL" on stdout, and
 tells systemd. It logs to stderr.
 
+Hosts whose configuration names the same etcd.initial_cluster found a cluster. With
+--join a host joins one that runs: it is taken in as a learner, catches up, and then
+votes. Whatever ends it meanwhile, the same command goes on with it, and later starts it
+as what it has become.
+
 Addresses other than loopback need TLS in the configuration file, or --insecure-listen.`,
 		Example: `  conclave serve --config /etc/conclave.yaml
   conclave serve --data-dir /var/lib/conclave
+  conclave serve --name b --join http://10.0.0.1:2378 --peer-addr 10.0.0.2:2380 --config /etc/conclave.yaml
   conclave serve --endpoints http://10.0.0.1:2379,http://10.0.0.2:2379      # an etcd that you have
 
   # /etc/conclave.yaml
@@ -47,10 +55,14 @@ Addresses other than loopback need TLS in the configuration file, or --insecure-
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", "", "configuration file; flags count before it")
+	fs.StringVar(&f.name, "name", "", "the host's name, and its member's in the cluster (default "+host.DefaultName+")")
+	fs.StringSliceVar(&f.join, "join", nil, "cluster to join: the API of a host of it, or etcd's client URL, comma-separated")
 	fs.StringVar(&f.dataDir, "data-dir", "", "directory for the embedded etcd's data and the administrator's socket")
 	fs.StringVar(&f.apiAddr, "api-addr", "", "host:port for the API (default "+host.DefaultListen+")")
 	fs.StringVar(&f.clientAddr, "client-addr", "", "host:port for the embedded etcd's clients (default "+defaultClientAddr+")")
 	fs.StringVar(&f.peerAddr, "peer-addr", "", "host:port for the embedded etcd's peers (default "+defaultPeerAddr+")")
+	fs.StringVar(&f.advertiseClient, "advertise-client", "", "host:port under which clients reach the embedded etcd (default --client-addr)")
+	fs.StringVar(&f.advertisePeer, "advertise-peer", "", "host:port under which the other members reach the embedded etcd (default --peer-addr)")
 	fs.BoolVar(&f.insecure, "insecure-listen", false, "listen without TLS where other machines can reach it: the network is trusted")
 	return cmd
 }
@@ -88,10 +100,16 @@ func (a *app) serveConfig(f serveFlags) (host.Config, error) {
 	if err := a.serveEndpoints(&cfg); err != nil {
 		return cfg, err
 	}
+	cfg.Name = firstOf(f.name, cfg.Name)
+	if len(f.join) > 0 {
+		cfg.Etcd.Join = f.join
+	}
 	cfg.API.Listen = firstOf(f.apiAddr, cfg.API.Listen)
 	cfg.API.InsecureListen = cfg.API.InsecureListen || f.insecure
 	cfg.Etcd.ListenClient = firstOf(f.clientAddr, cfg.Etcd.ListenClient)
 	cfg.Etcd.ListenPeer = firstOf(f.peerAddr, cfg.Etcd.ListenPeer)
+	cfg.Etcd.AdvertiseClient = firstOf(f.advertiseClient, cfg.Etcd.AdvertiseClient)
+	cfg.Etcd.AdvertisePeer = firstOf(f.advertisePeer, cfg.Etcd.AdvertisePeer)
 	cfg.Version = readVersion().Version
 	if dir := firstOf(f.dataDir, cfg.DataDir); dir != "" {
 		var err error

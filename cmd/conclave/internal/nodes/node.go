@@ -54,7 +54,7 @@ type Node struct {
 	Name  string
 	Index int // from 0
 	cfg   Config
-	order []byte
+	order func() ([]byte, error)
 
 	mu  sync.Mutex
 	run *run // the last one; nil: none yet
@@ -73,13 +73,14 @@ type run struct {
 	failed string
 }
 
-// New returns a node that is down. The order is one line.
-func New(cfg Config, index int, name string, order []byte) *Node {
-	return &Node{Name: name, Index: index, cfg: cfg, order: append(order[:len(order):len(order)], '\n')}
+// New returns a node that is down. The order, which is asked for at each start, is one
+// line.
+func New(cfg Config, index int, name string, order func() ([]byte, error)) *Node {
+	return &Node{Name: name, Index: index, cfg: cfg, order: order}
 }
 
 // Start starts the node's process, and does not wait until it serves. The error is
-// [ErrRuns], or the system's.
+// [ErrRuns], the order's, or the system's.
 func (n *Node) Start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -90,7 +91,10 @@ func (n *Node) Start() error {
 	r.cmd = &exec.Cmd{Path: n.cfg.Path, Args: n.cfg.Args, Env: n.cfg.Env, SysProcAttr: apart(), WaitDelay: drainPipes}
 	r.cmd.Stdout = &lines{to: func(line string) { n.heard(r, line) }}
 	r.cmd.Stderr = &lines{to: func(line string) { n.cfg.Output.Line(n.Index, n.Name, line) }}
-	var err error
+	order, err := n.order()
+	if err != nil {
+		return err
+	}
 	if r.input, err = r.cmd.StdinPipe(); err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func (n *Node) Start() error {
 		return err
 	}
 	// A node that does not read it has ended, which is told there.
-	_, _ = r.input.Write(n.order)
+	_, _ = r.input.Write(append(order, '\n'))
 	n.run = r
 	go n.await(r)
 	return nil
