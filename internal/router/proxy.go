@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/conclavehq/conclave/internal/reason"
 )
 
 // A Proxy forwards the calls of some services to a connection, which changes when
@@ -233,9 +236,14 @@ func (t *target) answer(ctx context.Context, err error) error {
 	case st.Code() == codes.Canceled && (t.ended() || st.Message() == closingText),
 		st.Code() == codes.Unavailable && len(st.Proto().GetDetails()) == 0:
 		return restarting("the recipe's process cannot be reached; try again")
+	case st.Code() == codes.ResourceExhausted && len(st.Proto().GetDetails()) == 0 && strings.HasPrefix(st.Message(), tooLargeText):
+		return reason.Errorf(codes.ResourceExhausted, "limit_message", "the recipe's answer is larger than the host takes")
 	}
 	return err
 }
+
+// tooLargeText is how grpc-go begins when it refuses to read a message.
+const tooLargeText = "grpc: received message "
 
 // closingText is what grpc-go says, as CANCELED, of a call on a connection that
 // was closed on this side.
