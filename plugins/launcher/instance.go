@@ -107,7 +107,7 @@ func (i *instance) become(s recipe.State, format string, args ...any) {
 	} else if s == recipe.StateQuarantined {
 		level = slog.LevelError
 	}
-	i.log.Log(context.Background(), level, "the plugin is "+s.String(), "version", version, "why", detail)
+	i.log.Log(context.Background(), level, "plugin "+s.String(), "version", version, "why", detail)
 }
 
 // status is the whole of what is known.

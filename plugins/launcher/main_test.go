@@ -91,7 +91,7 @@ func run(tb testing.TB, cfg launcher.Config, s launcher.Spec) (*host.Host, *laun
 
 func startHost(tb testing.TB, r ...recipe.Recipe) *host.Host {
 	tb.Helper()
-	opts := []host.Option{host.WithLogger(slog.New(slog.NewTextHandler(testLog{tb}, &slog.HandlerOptions{Level: slog.LevelDebug})))}
+	opts := []host.Option{host.WithLogger(slog.New(slog.NewTextHandler(testLog{tb}, &slog.HandlerOptions{Level: slog.LevelWarn})))}
 	for _, r := range r {
 		opts = append(opts, host.WithRecipe(r))
 	}

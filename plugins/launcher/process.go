@@ -16,6 +16,7 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	goplugin_runner "github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -39,6 +40,8 @@ type process struct {
 	control pluginv1.ControlServiceClient
 	etcd    *etcdServer
 	took    time.Duration // from the start until it was open
+	gone    chan struct{} // closed when it cannot be reached any more, which is before its end is known
+	watched sync.WaitGroup
 }
 
 // dispensed is what go-plugin gives of a process.
@@ -79,7 +82,7 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 	if err := verify(spec.Path, spec.SHA256); err != nil {
 		return nil, err
 	}
-	p := &process{spec: spec, run: newRunner(o.out, spec.Limits, o.launcher.spawner.run)}
+	p := &process{spec: spec, gone: make(chan struct{}), run: newRunner(o.out, spec.Limits, o.launcher.spawner.run)}
 	defer func() {
 		if err == nil {
 			return
@@ -101,7 +104,17 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 		return nil, err
 	}
 	p.took = time.Since(began)
+	p.watched.Go(p.watch)
 	return p, nil
+}
+
+// watch notices that the connection breaks, which it does before the kernel tells
+// that the process has ended: calls that come in between are held as well.
+func (p *process) watch() {
+	defer close(p.gone)
+	for s := p.conn.GetState(); s == connectivity.Ready; s = p.conn.GetState() {
+		p.conn.WaitForStateChange(context.Background(), s) // it changes at the latest when it is closed
+	}
 }
 
 // pairs makes the certificates of one start.
@@ -221,6 +234,7 @@ func (p *process) end(ctx context.Context) {
 	p.client.Kill()
 	p.run.ended()
 	p.etcd.wait()
+	p.watched.Wait()
 }
 
 // kill ends whatever there is of a process.
@@ -232,6 +246,7 @@ func (p *process) kill() {
 	}
 	p.run.ended()
 	p.etcd.wait()
+	p.watched.Wait()
 }
 
 // pid is the number of the process.
@@ -242,9 +257,7 @@ type etcdServer struct {
 	broker  uint32 // how the process finds it
 	address string // the same, by a socket
 
-	mu      sync.Mutex
 	server  *grpc.Server
-	stopped bool
 	serving sync.WaitGroup
 }
 
@@ -252,38 +265,36 @@ type etcdServer struct {
 // socket.
 func (o opening) serveEtcd(p *process, broker *goplugin.GRPCBroker, host, theirs *wire.Pair) (*etcdServer, error) {
 	s := &etcdServer{}
-	share := o.env.Carrier()
+	secret, err := host.TLS(theirs.Cert)
+	if err != nil {
+		return nil, err
+	}
+	server := s.make(o.env.Carrier(), grpc.Creds(credentials.NewTLS(secret)))
 	if p.spec.HostSocket {
-		secret, err := host.TLS(theirs.Cert)
-		if err != nil {
-			return nil, err
-		}
 		s.address = filepath.Join(p.run.dir, "etcd")
 		l, err := net.Listen("unix", s.address)
 		if err != nil {
 			return nil, err
 		}
-		server := s.make(share, []grpc.ServerOption{grpc.Creds(credentials.NewTLS(secret))})
 		s.serving.Go(func() { _ = server.Serve(l) }) // until it is stopped
 		return s, nil
 	}
 	s.broker = broker.NextId()
 	s.serving.Go(func() {
-		broker.AcceptAndServe(s.broker, func(opts []grpc.ServerOption) *grpc.Server { return s.make(share, opts) })
+		// Not AcceptAndServe, which writes what went wrong to the program's own log.
+		l, err := broker.Accept(s.broker)
+		if err != nil {
+			return // the process has ended, or will say that it reaches nothing
+		}
+		_ = server.Serve(l) // until it is stopped
 	})
 	return s, nil
 }
 
-func (s *etcdServer) make(share recipe.Carrier, opts []grpc.ServerOption) *grpc.Server {
-	server := grpc.NewServer(append(opts, grpc.UnknownServiceHandler(share.Unknown))...)
-	share.Register(server)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.server = server
-	if s.stopped {
-		server.Stop()
-	}
-	return server
+func (s *etcdServer) make(share recipe.Carrier, opts ...grpc.ServerOption) *grpc.Server {
+	s.server = grpc.NewServer(append(opts, grpc.UnknownServiceHandler(share.Unknown))...)
+	share.Register(s.server)
+	return s.server
 }
 
 // wait waits until it serves no more, after stop.
@@ -295,14 +306,7 @@ func (s *etcdServer) wait() {
 
 // stop ends the server and its calls. A nil server has ended.
 func (s *etcdServer) stop() {
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	s.stopped = true
-	server := s.server
-	s.mu.Unlock()
-	if server != nil {
-		server.Stop()
+	if s != nil {
+		s.server.Stop()
 	}
 }

@@ -45,7 +45,7 @@ func (i *instance) supervise() {
 // rest waits until the next start: for a while, or until somebody asks for it, who
 // is given a process that is open already.
 func (i *instance) rest(v verdict) *process {
-	i.log.Warn("the plugin has failed", "version", i.spec.Version, "why", v.reason, "crashes", v.crashes)
+	i.log.Warn("plugin failed", "version", i.spec.Version, "why", v.reason, "crashes", v.crashes)
 	var over <-chan time.Time
 	switch {
 	case v.forGood:
@@ -120,8 +120,8 @@ func (i *instance) attend(p *process) error {
 		case <-i.ctx.Done():
 			i.finish(p)
 			return nil
-		case <-p.run.exited:
-			return i.lost(p, exitReason(p.run.err))
+		case <-p.gone:
+			return i.lost(p, p.ending())
 		case <-settled.C:
 			i.history.forget()
 		case <-check.C:
@@ -138,9 +138,24 @@ func (i *instance) attend(p *process) error {
 	}
 }
 
+// ending says how a process ended that cannot be reached any more.
+func (p *process) ending() string {
+	soon := time.NewTimer(exitGrace)
+	defer soon.Stop()
+	select {
+	case <-p.run.exited:
+		return exitReason(p.run.err)
+	case <-soon.C:
+		return "its connection broke"
+	}
+}
+
+// exitGrace is for the end of a process whose connection broke to become known.
+const exitGrace = 200 * time.Millisecond
+
 // serve sends calls to the process.
 func (i *instance) serve(p *process) {
-	i.proxy.Connect(p.conn, p.run.exited)
+	i.proxy.Connect(p.conn, p.gone)
 	i.show(p)
 	i.become(recipe.StateReady, "")
 }
@@ -229,7 +244,7 @@ func (i *instance) takeOver(next *process) (drain func(context.Context), err err
 			return errors.New("the host forwards nothing")
 		}
 		proxy = forward.Proxy(next.spec.services...)
-		proxy.Connect(next.conn, next.run.exited)
+		proxy.Connect(next.conn, next.gone)
 		return nil
 	})
 	if err != nil {
