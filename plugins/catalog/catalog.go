@@ -160,7 +160,7 @@ func (c *Catalog) check(ctx context.Context, pin Pin) (*Plugin, error) {
 	dir := c.folder(pin.Name, pin.Version)
 	p, err := ReadFolder(dir, Platform())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrMissing, dir)
+		return nil, fmt.Errorf("%s %w", dir, ErrMissing)
 	}
 	if err != nil {
 		return nil, err
@@ -168,11 +168,11 @@ func (c *Catalog) check(ctx context.Context, pin Pin) (*Plugin, error) {
 	defer func() { _ = p.Close() }()
 	switch {
 	case SumOf(p.Source) != pin.Manifest:
-		return nil, fmt.Errorf("%w: %s has the SHA-256 %s", ErrChanged, filepath.Join(dir, ManifestName), SumOf(p.Source))
+		return nil, fmt.Errorf("%s %w: it has the SHA-256 %s", filepath.Join(dir, ManifestName), ErrChanged, SumOf(p.Source))
 	case SumOf(p.Descriptors) != pin.Descriptors:
-		return nil, fmt.Errorf("%w: %s has the SHA-256 %s", ErrChanged, filepath.Join(dir, p.Manifest.Descriptors.File), SumOf(p.Descriptors))
+		return nil, fmt.Errorf("%s %w: it has the SHA-256 %s", filepath.Join(dir, p.Manifest.Descriptors.File), ErrChanged, SumOf(p.Descriptors))
 	case p.Manifest.Name != pin.Name || p.Manifest.Version != pin.Version:
-		return nil, fmt.Errorf("%w: %s describes %s %s", ErrChanged, dir, p.Manifest.Name, p.Manifest.Version)
+		return nil, fmt.Errorf("%s %w: it describes %s %s", dir, ErrChanged, p.Manifest.Name, p.Manifest.Version)
 	}
 	key, warnings, err := c.signed(p)
 	if err != nil {
@@ -199,7 +199,7 @@ func (c *Catalog) stored(ctx context.Context, p *Package, sum Sum) error {
 	defer func() { _ = f.Close() }()
 	has, err := c.store.put(ctx, f, sum)
 	if errors.Is(err, ErrChanged) {
-		return fmt.Errorf("%w: %s, by its SHA-256", ErrChanged, f.Name())
+		return fmt.Errorf("%s %w, by its SHA-256", f.Name(), ErrChanged)
 	}
 	if err == nil && has != sum {
 		err = ErrChanged

@@ -69,16 +69,16 @@ func TestWhatIsNotWhatWasAdded(t *testing.T) {
 			must(t, os.WriteFile(other, []byte("#!/bin/sh\n"), 0o500))
 			must(t, os.Remove(s.store))
 			must(t, os.Symlink(other, s.store))
-		}, ErrChanged, "is a symbolic link"},
+		}, ErrChanged, "it is a symbolic link"},
 		"the same binary by a link": {func(t *testing.T, s scene) {
 			must(t, os.Rename(s.store, s.store+".moved"))
 			must(t, os.Symlink(s.store+".moved", s.store))
-		}, ErrChanged, "is a symbolic link"},
+		}, ErrChanged, "it is a symbolic link"},
 		"a directory": {func(t *testing.T, s scene) {
 			must(t, os.Remove(s.store))
 			must(t, os.Mkdir(s.store, 0o700))
-		}, ErrChanged, "is a directory"},
-		"a binary that all may write": {func(t *testing.T, s scene) { must(t, os.Chmod(s.store, 0o777)) }, ErrChanged, "can be written by others"},
+		}, ErrChanged, "it is a directory"},
+		"a binary that all may write": {func(t *testing.T, s scene) { must(t, os.Chmod(s.store, 0o777)) }, ErrChanged, "it can be written by others"},
 		"no binary":                   {func(t *testing.T, s scene) { must(t, os.Remove(s.store)) }, ErrMissing, "store"},
 		"an empty binary":             {func(t *testing.T, s scene) { overwrite(t, s.store, "") }, ErrChanged, "has the SHA-256"},
 		"no folder":                   {func(t *testing.T, s scene) { must(t, os.RemoveAll(s.plugins)) }, ErrMissing, "1.2.0"},

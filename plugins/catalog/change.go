@@ -157,8 +157,8 @@ func (c *Catalog) release(sum Sum) {
 	}
 }
 
-// Sweep removes what an earlier host left unfinished. It is for the start of a host,
-// before anything else is done with the catalog.
+// Sweep removes what an earlier host left unfinished. Nothing else is being added
+// meanwhile.
 func (c *Catalog) Sweep() error {
 	var err error
 	for _, pattern := range []string{filepath.Join(c.dir, incoming+"*"), filepath.Join(c.dir, "*", incoming+"*"), filepath.Join(c.store.dir, incoming+"*")} {

@@ -6,8 +6,8 @@ import "errors"
 var (
 	// ErrNotAdded: plugins.lock does not name the plugin that lies in the directory.
 	ErrNotAdded = errors.New("was not added")
-	// ErrChanged: a file is not the one that was added.
-	ErrChanged = errors.New("is not what was added")
+	// ErrChanged: a file is not the one that was added, or that a manifest names.
+	ErrChanged = errors.New("is not what it should be")
 	// ErrMissing: a file that was added is gone.
 	ErrMissing = errors.New("is missing")
 	// ErrManifest: the manifest, or what it describes, is not valid.

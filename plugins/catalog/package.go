@@ -83,7 +83,7 @@ func (p *Package) complete() (err error) {
 			m.Name, m.Version, m.Protocol, Protocol, whoIsOld(m.Protocol))
 	}
 	if wanted := m.Descriptors.SHA256; wanted != "" && string(SumOf(p.Descriptors)) != wanted {
-		return fmt.Errorf("%w: %s has the SHA-256 %s, and the manifest says %s", ErrChanged, m.Descriptors.File, SumOf(p.Descriptors), wanted)
+		return fmt.Errorf("%s %w: it has the SHA-256 %s, and the manifest says %s", m.Descriptors.File, ErrChanged, SumOf(p.Descriptors), wanted)
 	}
 	p.Files, err = m.readDescriptors(p.Descriptors)
 	return err
@@ -147,7 +147,7 @@ func (p *Package) open(name string) (*os.File, error) {
 	info, err := p.root.Stat(filepath.FromSlash(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %s", ErrMissing, path)
+		return nil, fmt.Errorf("%s %w", path, ErrMissing)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", p.root.Name(), err)
 	case !info.Mode().IsRegular():

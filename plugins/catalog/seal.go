@@ -85,7 +85,7 @@ func (p *Package) copyTo(to string, f File, mode os.FileMode) (sum string, err e
 	}
 	sum = string(SumOf(b))
 	if f.SHA256 != "" && f.SHA256 != sum {
-		return "", fmt.Errorf("%w: %s has the SHA-256 %s, and the manifest says %s", ErrChanged, f.File, sum, f.SHA256)
+		return "", fmt.Errorf("%s %w: it has the SHA-256 %s, and the manifest says %s", f.File, ErrChanged, sum, f.SHA256)
 	}
 	path := filepath.Join(to, filepath.FromSlash(f.File))
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {

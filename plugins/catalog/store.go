@@ -51,7 +51,7 @@ func (s store) put(ctx context.Context, from io.Reader, wanted Sum) (_ Sum, err 
 		return "", err
 	}
 	if wanted != "" && sum != wanted {
-		return "", fmt.Errorf("%w: the binary has the SHA-256 %s, and the manifest says %s", ErrChanged, sum, wanted)
+		return "", fmt.Errorf("the binary %w: it has the SHA-256 %s, and the manifest says %s", ErrChanged, sum, wanted)
 	}
 	if s.check(ctx, sum) == nil {
 		return sum, nil
@@ -100,13 +100,13 @@ func (s store) check(ctx context.Context, sum Sum) error {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s", ErrMissing, path)
+		return fmt.Errorf("%s %w", path, ErrMissing)
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%w: %s is %s instead of a file", ErrChanged, path, kind(info.Mode()))
+		return fmt.Errorf("%s %w: it is %s instead of a file", path, ErrChanged, kind(info.Mode()))
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%w: %s can be written by others: its mode is %04o instead of 0500", ErrChanged, path, info.Mode().Perm())
+		return fmt.Errorf("%s %w: it can be written by others, by its mode %04o instead of 0500", path, ErrChanged, info.Mode().Perm())
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -118,14 +118,14 @@ func (s store) check(ctx context.Context, sum Sum) error {
 		return err
 	}
 	if !os.SameFile(info, opened) {
-		return fmt.Errorf("%w: %s was exchanged while it was looked at", ErrChanged, path)
+		return fmt.Errorf("%s %w: it was exchanged while it was looked at", path, ErrChanged)
 	}
 	hash := sha256.New()
 	if _, err := io.Copy(hash, reader{ctx, f}); err != nil {
 		return err
 	}
 	if has := Sum(hex.EncodeToString(hash.Sum(nil))); has != sum {
-		return fmt.Errorf("%w: %s has the SHA-256 %s", ErrChanged, path, has)
+		return fmt.Errorf("%s %w: it has the SHA-256 %s", path, ErrChanged, has)
 	}
 	return nil
 }

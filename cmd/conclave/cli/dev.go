@@ -24,6 +24,7 @@ const (
 type devFlags struct {
 	dataDir, clientAddr, peerAddr, apiAddr, config string
 	nodes                                          int
+	plugins                                        []string
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -41,6 +42,9 @@ ready line then has lists. The ports of the second are 20,000 higher, of the thi
 30,000. Other terminals stop, start, restart and kill single ones: conclave dev stop 2.
 When dev ends, however it ends, they end.
 
+With --plugin it runs a recipe of yours, a folder with a plugin.yaml or a binary, without
+adding it; conclave plugin restart takes what was built meanwhile.
+
 Without --data-dir the data is kept in a directory under the user's cache, which is
 named in the output.`,
 		Example: `  conclave dev
@@ -48,6 +52,7 @@ named in the output.`,
   conclave dev --nodes 3                     # a cluster; then in another terminal:
   conclave dev kill 2
   conclave dev start 2
+  conclave dev --plugin ./ratelimit          # with a recipe of your own
   conclave dev --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0     # any free ports`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.dev(cmd.Context(), f) },
@@ -58,6 +63,7 @@ named in the output.`,
 	fs.StringVar(&f.clientAddr, "client-addr", "", "host:port for etcd clients (default "+defaultClientAddr+"); port 0 takes a free one")
 	fs.StringVar(&f.peerAddr, "peer-addr", "", "host:port for raft (default "+defaultPeerAddr+"); port 0 takes a free one")
 	fs.StringVar(&f.config, "config", "", "configuration file; flags count before it")
+	fs.StringArrayVar(&f.plugins, "plugin", nil, "a plugin's folder or binary to run, as it is; may be repeated")
 	fs.IntVar(&f.nodes, "nodes", 1, fmt.Sprintf("how many nodes, at most %d, each a process of its own", maxNodes))
 	cmd.AddCommand(a.devNodeCommands()...)
 	return cmd
@@ -68,12 +74,16 @@ func (a *app) dev(ctx context.Context, f devFlags) error {
 	if err != nil {
 		return err
 	}
+	plugins, err := absolute(f.plugins)
+	if err != nil {
+		return err
+	}
 	if f.nodes > 1 {
-		return a.devNodes(ctx, cfg, f.nodes)
+		return a.devNodes(ctx, cfg, plugins, f.nodes)
 	}
 	log := newGate(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return a.runHost(ctx, hostRun{
-		config: cfg, log: slog.New(log), start: devStart,
+		config: cfg, plugins: plugins, dev: true, log: slog.New(log), start: devStart,
 		ready: func(h *host.Host) func() {
 			remove, err := a.announce(devState{PID: os.Getpid(), API: []string{h.API()}, Endpoints: h.Etcd(), DataDir: cfg.DataDir})
 			if err != nil {

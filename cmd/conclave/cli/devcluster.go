@@ -46,7 +46,7 @@ type devNode struct {
 }
 
 // devNodes runs a cluster of n nodes until a signal ends it.
-func (a *app) devNodes(ctx context.Context, cfg host.Config, n int) error {
+func (a *app) devNodes(ctx context.Context, cfg host.Config, plugins []string, n int) error {
 	ctx, restoreSignals := signal.NotifyContext(ctx, ending()...)
 	defer restoreSignals()
 	if err := cfg.Check(); err != nil {
@@ -64,7 +64,7 @@ func (a *app) devNodes(ctx context.Context, cfg host.Config, n int) error {
 	if err != nil {
 		return err
 	}
-	c, err := a.newCluster(cfg, plan)
+	c, err := a.newCluster(cfg, plugins, plan)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func claimDev(dir string, n int) (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-func (a *app) newCluster(cfg host.Config, plan *nodePlan) (*devCluster, error) {
+func (a *app) newCluster(cfg host.Config, plugins []string, plan *nodePlan) (*devCluster, error) {
 	self, err := nodes.Self()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -130,7 +130,7 @@ func (a *app) newCluster(cfg host.Config, plan *nodePlan) (*devCluster, error) {
 		},
 	}
 	for i := range plan.Nodes {
-		order := func() ([]byte, error) { return json.Marshal(nodeOrder{plan.config(cfg, i)}) }
+		order := func() ([]byte, error) { return json.Marshal(nodeOrder{plan.config(cfg, i), plugins}) }
 		c.all = append(c.all, &devNode{Node: nodes.New(run, i, nodeName(i), order)})
 	}
 	return c, nil

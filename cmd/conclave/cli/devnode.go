@@ -14,7 +14,8 @@ import (
 
 // A nodeOrder is what a dev tells the process of one of its nodes.
 type nodeOrder struct {
-	Config host.Config `json:"config"`
+	Config  host.Config `json:"config"`
+	Plugins []string    `json:"plugins"` // of --plugin
 }
 
 // A nodeFailure is what a node tells its dev when it could not start.
@@ -43,7 +44,7 @@ func (a *app) node(ctx context.Context) int {
 		_, _ = io.Copy(io.Discard, in)
 		cancel()
 	}()
-	if err := a.runNode(ctx, order.Config); err != nil {
+	if err := a.runNode(ctx, order.Config, order.Plugins); err != nil {
 		e := describe(err)
 		// A dev that has died reads it no more.
 		b, _ := json.Marshal(nodeFailure{e.Exit, e})
@@ -53,11 +54,11 @@ func (a *app) node(ctx context.Context) int {
 	return ExitOK
 }
 
-func (a *app) runNode(ctx context.Context, cfg host.Config) error {
+func (a *app) runNode(ctx context.Context, cfg host.Config, plugins []string) error {
 	cfg.Version = readVersion().Version
 	log := newGate(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	return a.runHost(ctx, hostRun{
-		config: cfg, log: slog.New(log), start: serveStart, // it may be started long before the others
+		config: cfg, plugins: plugins, dev: true, log: slog.New(log), start: serveStart, // it may be started long before the others
 		ready: func(h *host.Host) func() {
 			log.open.Store(true)
 			a.sayReady(h)

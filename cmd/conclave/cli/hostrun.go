@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/core/host"
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/recipes/barrier"
 	"github.com/conclavehq/conclave/recipes/config"
 	"github.com/conclavehq/conclave/recipes/discovery"
@@ -26,18 +27,25 @@ import (
 // hostStop is how long a host may take to stop, with a little room for fx.
 const hostStop = 2500 * time.Millisecond
 
-// standard are the recipes of every host that this program runs, and what it serves
-// beside them.
-func standard() fx.Option {
-	directory := new(discovery.Directory)
-	return host.Add(host.WithRecipe(lock.Recipe{}), host.WithRecipe(election.Recipe{}), host.WithRecipe(barrier.Recipe{}), host.WithRecipe(queue.Recipe{}),
-		host.WithRecipe(discovery.Recipe{Directory: directory}), host.WithRecipe(config.Recipe{}),
-		host.WithHTTP("GET /sd/prometheus", directory))
+// standard are the recipes of every host that this program runs.
+func standard(directory *discovery.Directory) []recipe.Recipe {
+	return []recipe.Recipe{lock.Recipe{}, election.Recipe{}, barrier.Recipe{}, queue.Recipe{}, discovery.Recipe{Directory: directory}, config.Recipe{}}
+}
+
+// serving gives a host its recipes, and what it serves beside them.
+func serving(recipes []recipe.Recipe, directory *discovery.Directory) fx.Option {
+	opts := []host.Option{host.WithHTTP("GET /sd/prometheus", directory)}
+	for _, r := range recipes {
+		opts = append(opts, host.WithRecipe(r))
+	}
+	return host.Add(opts...)
 }
 
 // A hostRun is one run of a host in this process.
 type hostRun struct {
 	config  host.Config
+	plugins []string // the paths of plugins that are not pinned
+	dev     bool     // whoever reaches its API may administer its plugins
 	log     *slog.Logger
 	start   time.Duration // that the start may take
 	ready   func(h *host.Host) (done func())
@@ -46,13 +54,20 @@ type hostRun struct {
 }
 
 // runHost runs a host until a signal ends it, or it ends itself.
-func (a *app) runHost(ctx context.Context, r hostRun) error {
+func (a *app) runHost(ctx context.Context, r hostRun) (err error) {
 	ctx, restoreSignals := signal.NotifyContext(ctx, ending()...)
 	defer restoreSignals()
+	directory := new(discovery.Directory)
+	own := standard(directory)
+	plugged, err := a.loadPlugins(ctx, r, own)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plugged.close(ctx)) }()
 	var h *host.Host
 	program := fx.New(
 		fx.NopLogger, fx.StartTimeout(r.start), fx.StopTimeout(hostStop),
-		host.Module, fx.Supply(r.config, r.log), standard(),
+		host.Module, fx.Supply(r.config, r.log), serving(own, directory), plugged.option(),
 		host.Add(host.WithFatal(func(reason string) { a.note("etcd has to end the process: " + oneLine(errors.New(reason))) })),
 		fx.Populate(&h),
 	)
@@ -67,6 +82,7 @@ func (a *app) runHost(ctx context.Context, r hostRun) error {
 		}
 		return r.explain(err)
 	}
+	plugged.bind(h)
 	done := r.ready(h)
 	select {
 	case <-h.Done():
@@ -78,7 +94,7 @@ func (a *app) runHost(ctx context.Context, r hostRun) error {
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostStop)
 	defer cancel()
-	err := program.Stop(stopping)
+	err = program.Stop(stopping)
 	if err == nil {
 		err = h.Err() // what ended it by itself
 	}

@@ -73,10 +73,8 @@ func New(cfg Config) *Service {
 }
 
 // Load takes in what the catalog has, before a host is made. The error is of
-// plugins.lock, and of what an earlier host left: it is told, and what can be run is
-// run.
+// plugins.lock, and all plugins have it.
 func (s *Service) Load(ctx context.Context) error {
-	swept := s.cfg.Catalog.Sweep()
 	entries, err := s.cfg.Catalog.Load(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +87,7 @@ func (s *Service) Load(ctx context.Context) error {
 		s.plugins[e.Name] = p
 		p.hosted = !s.reserved(e.Name)
 	}
-	return errors.Join(swept, err)
+	return err
 }
 
 // take makes a plugin of an entry of the catalog.
@@ -219,8 +217,12 @@ func (s *Service) refuse(p *plugin, err error) recipe.Recipe {
 	return p.recipe()
 }
 
-// Bind gives the service the host that was made of its recipes.
+// Bind gives the service the host that was made of its recipes, and serves. It has the
+// data directory to itself, so that what an earlier one left unfinished can go.
 func (s *Service) Bind(h Host) {
+	if err := s.cfg.Catalog.Sweep(); err != nil {
+		s.cfg.Log.Warn("what an earlier host left unfinished could not be removed", "error", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.host = h
