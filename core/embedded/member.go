@@ -107,8 +107,8 @@ func (m *Member) dial(ctx context.Context) (*clientv3.Client, error) {
 			DialTimeout:          clientDialTimeout,
 			DialKeepAliveTime:    clientKeepAlive,
 			DialKeepAliveTimeout: clientKeepAliveTimeout,
-			// What it warns of are calls that it makes again, such as for a token while authentication is off.
-			Logger: m.server.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel)),
+			// What fails for good is returned; the rest are calls that it makes again, such as for a token while authentication is off.
+			Logger: zap.NewNop(),
 		})
 		switch {
 		case err == nil:

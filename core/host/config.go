@@ -50,6 +50,8 @@ type Config struct {
 	Recipes map[string]RecipeConfig `json:"recipes"`
 	// TLS is the API's. Empty: plaintext.
 	TLS TLS `json:"tls"`
+	// Auth says who may call the API.
+	Auth Auth `json:"auth"`
 	// Limits bound what callers can take.
 	Limits Limits `json:"limits"`
 	// Plugins is for the program that runs the host, in JSON; the host itself does
@@ -75,6 +77,14 @@ type API struct {
 	// Names are host names under which callers reach the API, beside localhost
 	// and the address itself. Requests for other names are refused.
 	Names []string `json:"names"`
+}
+
+// Auth says who may call the API.
+type Auth struct {
+	// Callers is a file of names, each with a token's SHA-256 or a certificate's common
+	// name, and a permission: see package callers. It is followed while it changes.
+	// Empty: everybody who can connect may do everything.
+	Callers string `json:"callers"`
 }
 
 // Etcd says where the state is.

@@ -42,7 +42,7 @@ func WithRecipe(r recipe.Recipe) Option {
 
 // WithHTTP serves a handler on the API's listener, for a pattern of
 // net/http.ServeMux. A pattern that the host or another option has made New
-// fail.
+// fail. Where callers are asked who they are, h is for those who may read.
 func WithHTTP(pattern string, h http.Handler) Option {
 	return func(o *options) { o.handlers = append(o.handlers, handler{pattern, h}) }
 }

@@ -16,6 +16,7 @@ import (
 	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
 	sessionv1 "github.com/conclavehq/conclave/api/conclave/session/v1"
 	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/core/host/callers"
 	"github.com/conclavehq/conclave/core/host/edge"
 	"github.com/conclavehq/conclave/core/host/session"
 	"github.com/conclavehq/conclave/core/host/split"
@@ -145,13 +146,17 @@ func (h *Host) listen() error {
 	if err := errors.Join(p.metrics.Register(hostMetrics{h}), p.metrics.Register(certMetrics{h.cfg})); err != nil {
 		return err
 	}
+	who, err := callers.Open(h.cfg.Auth.Callers, h.log)
+	if err != nil {
+		return configError("auth.callers", "%w", err)
+	}
 	p.late = new(lateSessions)
-	p.router, err = router.New(router.Config{Log: h.log, Metrics: p.metrics, Sessions: p.late,
+	p.router, err = router.New(router.Config{Log: h.log, Metrics: p.metrics, Sessions: p.late, Authorizer: who,
 		Limits: router.Limits{Calls: h.cfg.Limits.Calls, MessageBytes: h.cfg.Limits.RequestBytes}})
 	if err != nil {
 		return err
 	}
-	web, err := h.web()
+	web, err := h.web(who)
 	if err != nil {
 		return err
 	}

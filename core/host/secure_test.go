@@ -155,6 +155,14 @@ func TestSecureConfig(t *testing.T) {
 	for want, change := range map[string]func(*host.Config){
 		"etcd.listen_client: 0.0.0.0:2379 is reachable": func(c *host.Config) { c.Etcd.ListenClient = "0.0.0.0:2379" },
 		"give etcd.peer_tls.cert":                       func(c *host.Config) { c.Etcd.ListenPeer = ":2380" },
+		"nobody asks who calls: give auth.callers or tls.ca": func(c *host.Config) {
+			c.API.Listen, c.TLS = "0.0.0.0:0", files
+			c.TLS.CA = ""
+		},
+		"give etcd.client_tls.ca": func(c *host.Config) {
+			c.Etcd.ListenClient, c.Etcd.ClientTLS = "0.0.0.0:0", files
+			c.Etcd.ClientTLS.CA = ""
+		},
 		"etcd.peer_tls.ca: is empty":                    func(c *host.Config) { c.Etcd.PeerTLS = host.TLS{Cert: "c", Key: "k"} },
 		`tls.min_version: "1.1" is not one of 1.2, 1.3`: func(c *host.Config) { c.TLS = files; c.TLS.MinVersion = "1.1" },
 		"etcd.peer_tls.min_version: is another": func(c *host.Config) {

@@ -98,7 +98,13 @@ func (c Config) checkListeners() error {
 		if err := l.tls.checkListener(l.secret); err != nil {
 			return err
 		}
-		if l.addr == "" || reachesSelfOnly(l.addr) || l.tls.enabled() || c.API.InsecureListen {
+		if l.addr == "" || reachesSelfOnly(l.addr) || c.API.InsecureListen {
+			continue
+		}
+		if l.tls.enabled() {
+			if l.tls.CA == "" && (l.secret != "tls" || c.Auth.Callers == "") {
+				return configError(l.field, "%s is reachable from other machines, and nobody asks who calls: give %s", l.addr, whoCalls(l.secret))
+			}
 			continue
 		}
 		return configError(l.field, "%s is reachable from other machines: give %s.cert and %s.key, or say api.insecure_listen", l.addr, l.secret, l.secret)
@@ -110,6 +116,14 @@ func (c Config) checkListeners() error {
 		return configError("etcd.peer_tls.min_version", "is another than etcd.client_tls.min_version; etcd has one for both")
 	}
 	return nil
+}
+
+// whoCalls says what asks who calls at a listener.
+func whoCalls(secret string) string {
+	if secret == "tls" {
+		return "auth.callers or tls.ca, or say api.insecure_listen"
+	}
+	return secret + ".ca, or say api.insecure_listen"
 }
 
 // password is the host's at etcd, read from its file if it has one.

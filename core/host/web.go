@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
+	recipev1 "github.com/conclavehq/conclave/api/conclave/recipe/v1"
+	"github.com/conclavehq/conclave/core/host/callers"
 	"github.com/conclavehq/conclave/core/host/edge"
 	"github.com/conclavehq/conclave/core/host/openapi"
 	"github.com/conclavehq/conclave/core/host/page"
@@ -20,8 +22,12 @@ import (
 
 var errStarting = errors.New("the host is starting, or stopping")
 
+// read is what a caller needs for what is served beside calls. Health is everybody's,
+// and so are descriptions, as they are over reflection.
+const read = recipev1.Permission_PERMISSION_READ
+
 // web returns what answers HTTP: calls, and beside them the pages and documents.
-func (h *Host) web() (http.Handler, error) {
+func (h *Host) web(who *callers.Book) (http.Handler, error) {
 	mux := http.NewServeMux()
 	ui, err := page.New(page.Options{Name: h.cfg.Name, Version: h.cfg.Version, Services: h.pageServices, Log: h.log})
 	if err != nil {
@@ -30,12 +36,15 @@ func (h *Host) web() (http.Handler, error) {
 	own := []handler{
 		{"GET /livez", healthz(h.liveChecks)},
 		{"GET /readyz", healthz(h.readyChecks)},
-		{"GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{h.parts.metrics, prometheus.DefaultGatherer}, promhttp.HandlerOpts{})},
+		{"GET /metrics", who.Wrap(read, promhttp.HandlerFor(prometheus.Gatherers{h.parts.metrics, prometheus.DefaultGatherer}, promhttp.HandlerOpts{}))},
 		{"GET /openapi.json", http.HandlerFunc(h.openapi)},
 		{page.Path, ui},
 		{"GET /{$}", http.RedirectHandler(page.Path, http.StatusFound)},
 	}
-	if err := routes(mux, append(own, h.opts.handlers...)); err != nil {
+	for _, added := range h.opts.handlers {
+		own = append(own, handler{added.pattern, who.Wrap(read, added.Handler)})
+	}
+	if err := routes(mux, own); err != nil {
 		return nil, err
 	}
 	e, err := edge.New(edge.Options{Handler: h.parts.router.Handle, Codec: router.Codec(), Next: mux,

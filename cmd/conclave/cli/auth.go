@@ -23,16 +23,17 @@ const (
 func (a *app) authCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "auth",
-		Short: "Have etcd ask everybody for a login: set up in one step, switch off",
-		Long: `auth sets up etcd's own authentication: a user root, and one for hosts with the role
-that they need and nothing more. Users and roles of your own are etcd's: see
-conclave etcdctl user --help and role --help.`,
-		Example: `  conclave auth enable --root-password-file root.txt --host-password-file host.txt
+		Short: "Have hosts and etcd ask everybody who they are",
+		Long: `token makes a token with which programs call hosts. The rest sets up etcd's own
+authentication: a user root, and one for hosts with the role that they need and nothing
+more. Further users and roles are etcd's: see conclave etcdctl user --help.`,
+		Example: `  conclave auth token ci --file callers.yaml > ci.token
+  conclave auth enable --root-password-file root.txt --host-password-file host.txt
   conclave auth status
   conclave auth disable --user root --password-file root.txt
   conclave auth role                                    # the least role, to be made by hand`,
 	})
-	cmd.AddCommand(a.authStatusCommand(), a.authEnableCommand(), a.authDisableCommand(), a.authRoleCommand())
+	cmd.AddCommand(a.authStatusCommand(), a.authEnableCommand(), a.authDisableCommand(), a.authTokenCommand())
 	return cmd
 }
 

@@ -87,7 +87,7 @@ type knownError struct {
 const (
 	unknownHint = "look before you repeat it: it may have been done"
 	slotsHint   = "everybody who uses the name at one time must give the same --slots"
-	// Hosts ask nobody for a login; it is etcd that asks the host.
+	callerHint    = "give a token with --auth-token or CONCLAVE_AUTH_TOKEN, or a certificate with --cert and --key; the file auth.callers of the host says who may"
 	hostLoginHint = "give the host a user of etcd, with etcd.user in its configuration, or: conclave etcdctl auth disable"
 	etcdLoginHint = "name a client certificate that etcd knows with --cert and --key, or: conclave etcdctl auth disable"
 	expiredHint   = "renewals did not reach etcd in time: check that it is well"
@@ -125,6 +125,10 @@ func (e *Error) fromHost(err error) bool {
 	e.Code, e.Reason, e.Exit = codeName(st.Code()), reason, exitOf(st.Code(), reason)
 	e.Message = oneLine(errors.New(strings.TrimPrefix(st.Message(), reason+": ")))
 	e.Hint = hintFor(reason)
+	// Either the host asks its caller, or etcd the host.
+	if e.Exit == ExitPermission && !strings.Contains(e.Message, "etcd") {
+		e.Hint = callerHint
+	}
 	return true
 }
 
