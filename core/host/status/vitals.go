@@ -24,7 +24,7 @@ type Vitals struct {
 	Window        time.Duration // what they are about
 	Fsyncs        int           // of etcd's log
 	Fsync         time.Duration // what one took on average
-	LeaderChanges int
+	LeaderChanges int           // that the member has seen
 }
 
 // ofVitals tells of what is too slow or too restless. The words have no figures
