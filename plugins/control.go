@@ -198,12 +198,18 @@ func (c *control) Drain(ctx context.Context, r *pluginv1.DrainRequest) (*pluginv
 	if c.drained {
 		return &pluginv1.DrainResponse{}, nil
 	}
+	if r.GetStreamsOnly() {
+		if c.published != nil {
+			c.published.CancelStreams()
+		}
+		return &pluginv1.DrainResponse{}, nil
+	}
 	c.drained = true
 	if c.instance == nil {
 		return &pluginv1.DrainResponse{}, nil
 	}
-	c.published.Suspend()
 	c.published.CancelStreams()
+	c.published.Suspend()
 	patient, cancel := context.WithTimeout(ctx, r.GetTimeout().AsDuration())
 	err := c.published.Drain(patient)
 	cancel()

@@ -29,7 +29,7 @@ type carrier struct {
 var _ recipe.Carrier = carrier{}
 
 // Exchange implements recipe.Carrier.
-func (c carrier) Exchange(register func(reg grpc.ServiceRegistrar) error) (func(context.Context), error) {
+func (c carrier) Exchange(register func(reg grpc.ServiceRegistrar) error) (func(context.Context) error, error) {
 	i := c.instance
 	next := c.host.parts.router.Registrar(i.info.Name)
 	if err := register(next); err != nil {
@@ -45,7 +45,7 @@ func (c carrier) Exchange(register func(reg grpc.ServiceRegistrar) error) (func(
 		return nil, err
 	}
 	i.published = next
-	return func(ctx context.Context) { release(ctx, before) }, nil
+	return before.Drain, nil
 }
 
 var errClosed = errors.New("the instance is closed")

@@ -207,8 +207,8 @@ func TestInstancesThatReport(t *testing.T) {
 	}
 }
 
-// An exchange loses no call: those under way go on where they are until they are
-// told to end, and one that is refused changes nothing.
+// An exchange loses no call: those under way go on where they are, and one that is
+// refused changes nothing.
 func TestExchange(t *testing.T) {
 	t.Parallel()
 	m := &mutable{changed: make(chan struct{})}
@@ -243,7 +243,7 @@ func TestExchange(t *testing.T) {
 	if got := post(t, web(t), h.API(), "host.v1.HostService/ListRecipes", "{}"); got.status != http.StatusOK {
 		t.Errorf("the host's own service after a refused exchange: %+v", got)
 	}
-	drain, err := m.env.Carrier().Exchange(func(reg grpc.ServiceRegistrar) error {
+	wait, err := m.env.Carrier().Exchange(func(reg grpc.ServiceRegistrar) error {
 		lockv1.RegisterLockServiceServer(reg, &keeping{env: m.env})
 		return nil
 	})
@@ -260,9 +260,8 @@ func TestExchange(t *testing.T) {
 	}
 	over, cancel := context.WithCancel(within(t))
 	cancel()
-	drain(over)
-	if err := <-waiting; recipe.Reason(err) != "recipe_restarting" {
-		t.Errorf("the call under way was told %v", err)
+	if err := wait(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("waited for the call under way: %v", err)
 	}
 	if err := h.RemoveRecipe(within(t), "mutable"); err != nil {
 		t.Error(err)
@@ -272,6 +271,13 @@ func TestExchange(t *testing.T) {
 	}
 	if err := reached(); status.Code(err) != codes.Unimplemented {
 		t.Errorf("after the removal: %v", err)
+	}
+	stop(t, h)
+	if err := <-waiting; recipe.Reason(err) != "host_stopping" {
+		t.Errorf("the call under way was told %v", err)
+	}
+	if err := wait(within(t)); err != nil {
+		t.Errorf("waited for no call: %v", err)
 	}
 }
 

@@ -19,9 +19,9 @@ type Carrier interface {
 	Unknown(srv any, stream grpc.ServerStream) error
 	// Exchange opens the instance's services anew: what register registers takes
 	// the place of what is served, in one step, and no call is lost. After an error
-	// nothing has changed. Calls under way go on; drain waits for them, and when
-	// its ctx ends it ends those that are left, with UNAVAILABLE, recipe_restarting.
-	Exchange(register func(reg grpc.ServiceRegistrar) error) (drain func(ctx context.Context), err error)
+	// nothing has changed. Calls under way go on where they are; wait returns nil
+	// when none is left, or the cause of the end of its ctx.
+	Exchange(register func(reg grpc.ServiceRegistrar) error) (wait func(ctx context.Context) error, err error)
 }
 
 // Carrier returns what serves another process. It is nil where no host made the

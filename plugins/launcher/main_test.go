@@ -35,7 +35,13 @@ func serve(name string) {
 	case "lock":
 		plugins.Serve(lock.Recipe{})
 	case "trial":
-		plugins.Serve(trial{version: "1.0.0"})
+		v := os.Getenv("TRIAL_VERSION")
+		if v == "" {
+			v = "1.0.0"
+		}
+		plugins.Serve(trial{version: v})
+	case "host":
+		hostMain(os.Args[3])
 	default:
 		misbehave(name)
 	}
@@ -43,6 +49,8 @@ func serve(name string) {
 
 // patience is for what happens soon; only a failure waits for it.
 const patience = 60 * time.Second
+
+func background() context.Context { return context.Background() }
 
 func within(tb testing.TB) context.Context {
 	tb.Helper()
@@ -91,11 +99,16 @@ func run(tb testing.TB, cfg launcher.Config, s launcher.Spec) (*host.Host, *laun
 
 func startHost(tb testing.TB, r ...recipe.Recipe) *host.Host {
 	tb.Helper()
+	return startHostOn(tb, etcd.Endpoint(), r...)
+}
+
+func startHostOn(tb testing.TB, endpoint string, r ...recipe.Recipe) *host.Host {
+	tb.Helper()
 	opts := []host.Option{host.WithLogger(slog.New(slog.NewTextHandler(testLog{tb}, &slog.HandlerOptions{Level: slog.LevelWarn})))}
 	for _, r := range r {
 		opts = append(opts, host.WithRecipe(r))
 	}
-	h, err := host.New(host.Config{API: host.API{Listen: "127.0.0.1:0"}, Etcd: host.Etcd{Endpoints: []string{etcd.Endpoint()}}}, opts...)
+	h, err := host.New(host.Config{API: host.API{Listen: "127.0.0.1:0"}, Etcd: host.Etcd{Endpoints: []string{endpoint}}}, opts...)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -209,8 +209,8 @@ func (i *instance) replace(p *process, r request) *process {
 		r.reply <- err
 		return nil
 	}
-	drain := func(context.Context) {}
-	if drain, err = i.takeOver(next); err != nil {
+	wait, err := i.takeOver(next)
+	if err != nil {
 		next.kill()
 		r.reply <- err
 		return nil
@@ -219,26 +219,21 @@ func (i *instance) replace(p *process, r request) *process {
 	i.restarted()
 	i.show(next)
 	i.become(recipe.StateReady, "")
-	i.closing.Go(func() { i.letGo(p, drain) })
+	i.closing.Go(func() { i.letGo(p, wait) })
 	r.reply <- nil
 	return next
 }
 
 // exchange is takeOver while nothing serves.
 func (i *instance) exchange(next *process) error {
-	drain, err := i.takeOver(next)
-	if err == nil {
-		ctx, cancel := context.WithCancel(i.ctx)
-		cancel()
-		drain(ctx)
-	}
+	_, err := i.takeOver(next) // no call is under way
 	return err
 }
 
 // takeOver sends new calls to another process, whose services may be more.
-func (i *instance) takeOver(next *process) (drain func(context.Context), err error) {
+func (i *instance) takeOver(next *process) (wait func(context.Context) error, err error) {
 	var proxy *router.Proxy
-	drain, err = i.opening.env.Carrier().Exchange(func(reg grpc.ServiceRegistrar) error {
+	wait, err = i.opening.env.Carrier().Exchange(func(reg grpc.ServiceRegistrar) error {
 		forward, ok := reg.(forwarder)
 		if !ok {
 			return errors.New("the host forwards nothing")
@@ -254,18 +249,27 @@ func (i *instance) takeOver(next *process) (drain func(context.Context), err err
 	i.proxy, i.spec = proxy, next.spec
 	i.mu.Unlock()
 	i.plugin.adopt(next.spec)
-	return drain, nil
+	return wait, nil
 }
 
-// letGo ends a process that another one has taken over from.
-func (i *instance) letGo(p *process, drain func(context.Context)) {
-	patience := i.cfg.Drain
-	ctx, cancel := context.WithTimeout(i.ctx, patience+drainSlack)
+// letGo ends a process that another one has taken over from. It takes calls until
+// the host has none for it any more: some are on their way when the other takes over.
+func (i *instance) letGo(p *process, wait func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(i.ctx, i.cfg.Drain+drainSlack)
 	defer cancel()
-	if _, err := p.control.Drain(ctx, &pluginv1.DrainRequest{Timeout: durationpb.New(patience)}); err != nil {
+	_, err := p.control.Drain(ctx, &pluginv1.DrainRequest{StreamsOnly: true, Timeout: durationpb.New(i.cfg.Drain)})
+	patient, done := context.WithTimeout(ctx, i.cfg.Drain)
+	_ = wait(patient) // those that are left are told to come again
+	done()
+	if err == nil || i.ctx.Err() != nil {
+		// Also when the host stops meanwhile: those who wait keep their places.
+		final, done := context.WithTimeout(context.Background(), drainSlack)
+		_, err = p.control.Drain(final, &pluginv1.DrainRequest{})
+		done()
+	}
+	if err != nil {
 		i.log.Warn("the old process did not drain", "pid", p.pid(), "error", plain(err))
 	}
-	drain(ctx)
 	ending, done := context.WithTimeout(context.Background(), stopPatience)
 	defer done()
 	p.end(ending)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -130,6 +131,14 @@ func (i *tried) do(ctx context.Context, what string) (string, error) {
 		fmt.Println(arg)
 		fmt.Fprintln(os.Stderr, arg)
 		return "", nil
+	case "attack":
+		words := strings.Fields(arg)
+		lease, err := strconv.ParseInt(words[0], 16, 64)
+		if err != nil {
+			return "", err
+		}
+		n, through := attack(ctx, i.env.Client, words[1:], clientv3.LeaseID(lease))
+		return fmt.Sprintf("through %v of %d", through, n), nil
 	case "put":
 		key, err := i.env.Key("default", arg)
 		if err != nil {

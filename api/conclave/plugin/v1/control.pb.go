@@ -702,11 +702,16 @@ func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
 	return file_conclave_plugin_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
-// DrainRequest says how long calls may take to end.
+// DrainRequest says which calls end, and how long they may take to.
 type DrainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From now on. Absent: they end at once.
-	Timeout       *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Only streams end for now, and nothing is refused: another process takes the
+	// new calls already, but some may still be on their way to this one. Drain is
+	// called again when none is. A process that does not know the field drains as a
+	// whole, and those few calls are told to come again.
+	StreamsOnly   bool `protobuf:"varint,2,opt,name=streams_only,json=streamsOnly,proto3" json:"streams_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -746,6 +751,13 @@ func (x *DrainRequest) GetTimeout() *durationpb.Duration {
 		return x.Timeout
 	}
 	return nil
+}
+
+func (x *DrainRequest) GetStreamsOnly() bool {
+	if x != nil {
+		return x.StreamsOnly
+	}
+	return false
 }
 
 // DrainResponse is empty.
@@ -823,9 +835,10 @@ const file_conclave_plugin_v1_control_proto_rawDesc = "" +
 	"\bfamilies\x18\x01 \x03(\fR\bfamilies\"*\n" +
 	"\x12SetLogLevelRequest\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\tR\x05level\"\x15\n" +
-	"\x13SetLogLevelResponse\"C\n" +
+	"\x13SetLogLevelResponse\"f\n" +
 	"\fDrainRequest\x123\n" +
-	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x0f\n" +
+	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
+	"\fstreams_only\x18\x02 \x01(\bR\vstreamsOnly\"\x0f\n" +
 	"\rDrainResponse2\xd0\x06\n" +
 	"\x0eControlService\x12x\n" +
 	"\bDescribe\x12#.conclave.plugin.v1.DescribeRequest\x1a$.conclave.plugin.v1.DescribeResponse\"!\x9a\xc5\x19\x1a\n" +
