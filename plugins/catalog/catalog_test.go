@@ -344,8 +344,19 @@ func TestPieces(t *testing.T) {
 	if err := ps.Manifest(bytes.Repeat([]byte("#"), maxManifest+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too much: %v", err)
 	}
+	other, err := ReadFolder(newFolder(t, "other", "0.1.0").dir, Platform())
+	must(t, err)
+	prepared, err := c.Prepare(within(t), other)
+	must(t, errors.Join(err, other.Close()))
 	// The host dies here: the next one clears up.
-	must(t, openCatalog(t, Config{}, data).Sweep())
+	next := openCatalog(t, Config{}, data)
+	must(t, next.Sweep())
+	if _, err := os.Stat(prepared.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was not pinned after a sweep: %v", err)
+	}
+	if e := only(t, next); e.Err != nil {
+		t.Errorf("what was, after a sweep: %v", e.Err)
+	}
 	if left, err := filepath.Glob(filepath.Join(data, "plugins", incoming+"*")); err != nil || len(left) != 0 {
 		t.Errorf("left after a sweep: %v, %v", left, err)
 	}

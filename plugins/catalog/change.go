@@ -157,9 +157,11 @@ func (c *Catalog) release(sum Sum) {
 	}
 }
 
-// Sweep removes what an earlier host left unfinished. Nothing else is being added
-// meanwhile.
+// Sweep removes what earlier hosts left behind: additions that were cut short, and
+// binaries of plugins that were not pinned. Nothing is being added meanwhile.
 func (c *Catalog) Sweep() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var err error
 	for _, pattern := range []string{filepath.Join(c.dir, incoming+"*"), filepath.Join(c.dir, "*", incoming+"*"), filepath.Join(c.store.dir, incoming+"*")} {
 		left, bad := filepath.Glob(pattern)
@@ -168,7 +170,11 @@ func (c *Catalog) Sweep() error {
 			err = errors.Join(err, os.RemoveAll(path))
 		}
 	}
-	return err
+	pins, unread := readLock(c.dir)
+	if unread != nil {
+		return err // nobody knows what of the store is needed
+	}
+	return errors.Join(err, c.keepStored(pins))
 }
 
 // clean removes what the lock does not name of one plugin, and of the store.

@@ -136,7 +136,7 @@ func (s *Service) start(ctx context.Context, h Host, p *plugin) (err error) {
 	}
 	if err := h.AddRecipe(ctx, run); err != nil {
 		s.cfg.Launcher.Forget(run.Plugin)
-		return err
+		return started(err)
 	}
 	p.hosted = true
 	if err := run.settled(ctx); err != nil {

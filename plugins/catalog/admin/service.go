@@ -328,14 +328,13 @@ func (r *running) settled(ctx context.Context) error {
 
 // failure is why the plugin does not serve, with the last that it wrote.
 func (r *running) failure(report recipe.Report) error {
-	why := report.Detail
-	if why == "" {
-		why = "it is " + report.State.String()
+	c := r.Status().Crash
+	if c == nil {
+		return fmt.Errorf("%w: it is %s: %s", errFailed, report.State, report.Detail)
 	}
-	if c := r.Status().Crash; c != nil {
-		if last := lastLines(c.Output); last != "" {
-			why += "\n" + last
-		}
+	why := c.Reason // report has what is going to be done about it
+	if last := lastLines(c.Output); last != "" {
+		why += "\n" + last
 	}
 	return fmt.Errorf("%w: %s", errFailed, why)
 }
