@@ -1,3 +1,6 @@
+// Command ratelimit is a recipe for Conclave hosts: quotas that a fleet shares.
 package main
 
-func main() {}
+import "github.com/conclavehq/conclave/plugins"
+
+func main() { plugins.Serve(Recipe{}) }
