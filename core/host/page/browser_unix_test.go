@@ -215,6 +215,10 @@ func TestBrowser(t *testing.T) {
 		b.open(t, s.URL+page.Path, 1280, 900, "light")
 		b.filters()
 	})
+	t.Run("token", func(t *testing.T) {
+		b.open(t, s.URL+page.Path+"#conclave.lock.v1.LockService.Why", 1280, 900, "light")
+		b.asksForAToken()
+	})
 	t.Run("phone", func(t *testing.T) {
 		b.open(t, s.URL+page.Path, 375, 812, "dark")
 		b.fits()
@@ -245,6 +249,25 @@ func (b *browser) calls() {
 	if got := fmt.Sprint(b.eval(openMethod + `.querySelector(".result").textContent`)); !strings.HasPrefix(got, "400: invalid_request: {ttl:soon") {
 		b.tb.Errorf("the error is shown as %q", got)
 	}
+}
+
+// asksForAToken is refused, and let in with the token that the page then asks for.
+func (b *browser) asksForAToken() {
+	b.tb.Helper()
+	const (
+		why   = `document.getElementById("conclave.lock.v1.LockService.Why")`
+		field = `document.getElementById("caller-token")`
+	)
+	if b.eval(field+`.offsetParent`) != nil {
+		b.tb.Error("the page asks for a token before anybody wants one")
+	}
+	b.eval(why + `.querySelector("form").requestSubmit()`)
+	b.await(why + `.querySelector(".result").textContent.startsWith("401: unauthenticated")`)
+	b.await(`document.activeElement === ` + field)
+	b.screenshot("token")
+	b.eval(field + `.value = "secret"`)
+	b.eval(why + `.querySelector("form").requestSubmit()`)
+	b.await(why + `.querySelector(".result").dataset.ok === "yes"`)
 }
 
 // watches follows a stream and stops it.

@@ -48,6 +48,13 @@ func serve(tb testing.TB, services func() []page.Service) *httptest.Server {
 		}
 		_, _ = fmt.Fprint(w, `{"sessionId":"s-17","ttl":"15s"}`)
 	})
+	mux.HandleFunc("POST /conclave.lock.v1.LockService/Why", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" {
+			http.Error(w, `{"code":"unauthenticated","message":"unauthenticated: this host asks who calls"}`, http.StatusUnauthorized)
+			return
+		}
+		_, _ = fmt.Fprint(w, `{}`)
+	})
 	mux.HandleFunc("POST /conclave.lock.v1.LockService/Watch", func(w http.ResponseWriter, r *http.Request) {
 		for i := range 3 {
 			_, _ = fmt.Fprintf(w, "{\"name\":\"ledger <b>%d</b>\"}\n", i)

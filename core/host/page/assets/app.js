@@ -82,6 +82,22 @@ function failure(text) {
   }
 }
 
+// A host that asks who calls wants a token. It is kept nowhere but in its field.
+const callerToken = document.getElementById("caller-token");
+
+function headers() {
+  const all = { "Content-Type": "application/json" };
+  if (callerToken.value !== "") all.Authorization = `Bearer ${callerToken.value.trim()}`;
+  return all;
+}
+
+function askForToken() {
+  callerToken.form.hidden = false;
+  callerToken.select();
+}
+
+callerToken.form.addEventListener("submit", (event) => event.preventDefault());
+
 async function call(form, method, signal) {
   const body = request(form);
   if (body === null) {
@@ -90,7 +106,7 @@ async function call(form, method, signal) {
   }
   const started = performance.now();
   say(form, "Calling…");
-  const answer = await fetch(method.dataset.path, { method: "POST", headers: { "Content-Type": "application/json" }, body, signal });
+  const answer = await fetch(method.dataset.path, { method: "POST", headers: headers(), body, signal });
   if (method.dataset.stream === "server" && answer.ok) {
     await watch(form, answer);
     return;
@@ -103,6 +119,7 @@ async function call(form, method, signal) {
     remember(text);
   } else {
     say(form, `${answer.status}: ${failure(text)}`, false);
+    if (answer.status === 401) askForToken();
   }
 }
 
@@ -146,7 +163,9 @@ function curl(form, method) {
   const body = request(form);
   if (body === null) return;
   const flags = method.dataset.stream === "server" ? "-N " : "";
-  const command = `curl ${flags}-H 'Content-Type: application/json' -d ${quote(body)} ${location.origin}${method.dataset.path}`;
+  // The token itself is not for a clipboard, or a shell's history.
+  const who = callerToken.value === "" ? "" : `-H "Authorization: Bearer $CONCLAVE_AUTH_TOKEN" `;
+  const command = `curl ${flags}${who}-H 'Content-Type: application/json' -d ${quote(body)} ${location.origin}${method.dataset.path}`;
   const shown = () => {
     show(form, command);
     say(form, "The command is below.");
