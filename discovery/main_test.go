@@ -20,7 +20,7 @@ import (
 
 var etcd *coretest.Etcd
 
-func TestMain(m *testing.M) { coretest.Main(m, &etcd) }
+func TestMain(m *testing.M) { coretest.Main(m, &etcd, coretest.WithChildren(children())) }
 
 // patience bounds every wait of a test: far more than anything takes, so that
 // only a hang reaches it.
