@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,5 +320,66 @@ func TestAdminServices(t *testing.T) {
 				t.Errorf("ListRecipes: %+v", got)
 			}
 		})
+	}
+}
+
+// checked is a recipe that knows whether it is well.
+type checked struct {
+	keeper
+	wrong *atomic.Pointer[error]
+}
+
+func (checked) Info() recipe.Info { return recipe.Info{Name: "checked", Version: "1.0.0"} }
+
+func (c checked) Open(context.Context, recipe.Env, grpc.ServiceRegistrar) (recipe.Instance, error) {
+	return c, nil
+}
+
+func (checked) Close(context.Context) error { return nil }
+
+func (c checked) Check(context.Context) error {
+	if err := c.wrong.Load(); err != nil {
+		if *err == nil {
+			panic("a mistake")
+		}
+		return *err
+	}
+	return nil
+}
+
+func TestInstancesThatAreChecked(t *testing.T) {
+	t.Parallel()
+	c := checked{wrong: new(atomic.Pointer[error])}
+	h := start(t, onEtcd(), host.WithRecipe(c), host.CheckEvery(5*time.Millisecond))
+	watch, err := hostv1.NewHostServiceClient(native(t, h)).WatchEvents(within(t), &hostv1.WatchEventsRequest{})
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, none := errors.New("no disk left"), error(nil)
+	for _, step := range []struct {
+		wrong *error
+		state hostv1.RecipeState
+		text  string
+	}{
+		{&wrong, hostv1.RecipeState_RECIPE_STATE_DEGRADED, "no disk left"},
+		{&none, hostv1.RecipeState_RECIPE_STATE_DEGRADED, "panic: a mistake"},
+		{nil, hostv1.RecipeState_RECIPE_STATE_READY, ""},
+	} {
+		c.wrong.Store(step.wrong)
+		for {
+			e, err := watch.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := e.GetRecipe(); r != nil {
+				if r.GetState() != step.state || r.GetMessage() != step.text {
+					t.Errorf("told %v, want %v", r, step)
+				}
+				break
+			}
+		}
 	}
 }

@@ -42,6 +42,7 @@ func New(cfg Config, opts ...Option) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg.WithDefaults(), stopping: make(chan struct{}), done: make(chan struct{})}
+	h.opts.checkEvery = checkEvery
 	for _, o := range opts {
 		o(&h.opts)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/conclavehq/conclave/core/recipe"
@@ -21,6 +23,9 @@ type options struct {
 	onFatal  func(reason string)
 	admin    []func(grpc.ServiceRegistrar)
 	adminTCP bool
+	metrics  []prometheus.Collector
+
+	checkEvery time.Duration // between two questions whether a recipe is well
 }
 
 type handler struct {
@@ -49,6 +54,12 @@ func WithHTTP(pattern string, h http.Handler) Option {
 
 // WithRunner runs r from the moment at which the host serves until it stops.
 func WithRunner(r Runner) Option { return func(o *options) { o.runners = append(o.runners, r) } }
+
+// WithMetrics adds metrics to those of the host. One whose name is taken makes
+// Start fail.
+func WithMetrics(c prometheus.Collector) Option {
+	return func(o *options) { o.metrics = append(o.metrics, c) }
+}
 
 // WithLogger sets the logger. The default is silent.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }

@@ -40,6 +40,8 @@ type instance struct {
 	published *router.Registrar
 	served    bool // over every transport; else what it registered may be another's
 	closed    bool
+	ill       string    // what it says is wrong with it
+	illAt     time.Time // that changed
 }
 
 // recipeList tells what recipes the host has, those that are off included, by name.
@@ -67,6 +69,12 @@ func (i *instance) describe() *hostv1.Recipe {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if !i.illAt.IsZero() {
+		r.Since = timestamppb.New(i.illAt)
+	}
+	if i.ill != "" {
+		r.State, r.Message = hostv1.RecipeState_RECIPE_STATE_DEGRADED, i.ill
+	}
 	for _, s := range i.published.Services() {
 		r.Services = append(r.Services, string(s.FullName()))
 	}

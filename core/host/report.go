@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -36,15 +38,68 @@ func stateOf(s recipe.State) hostv1.RecipeState {
 	return states[s]
 }
 
-// follow tells watchers of every change that the instance reports, until it is
-// closed.
+// How instances are asked whether they are well.
+const (
+	checkEvery   = 10 * time.Second
+	checkTimeout = 3 * time.Second
+)
+
+// follow tells watchers of every change that the instance reports, or that asking it
+// brings to light, until it is closed.
 func (h *Host) follow(i *instance) {
-	told, ok := i.running.(recipe.Reporter)
-	if !ok {
-		return
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	i.stop = stop
+	if told, ok := i.running.(recipe.Reporter); ok {
+		h.hear(ctx, i, told)
+	} else if c, ok := i.running.(recipe.Checker); ok {
+		i.watched.Go(func() { h.check(ctx, i, c) })
+	}
+}
+
+// check asks an instance again and again whether it is well.
+func (h *Host) check(ctx context.Context, i *instance, c recipe.Checker) {
+	tick := time.NewTicker(h.opts.checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if i.note(ill(ctx, c)) {
+			h.parts.status.RecipeChanged(i.describe())
+		}
+	}
+}
+
+// ill says what is wrong with an instance, or "".
+func ill(ctx context.Context, c recipe.Checker) (what string) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			what = fmt.Sprintf("panic: %v", p)
+		}
+	}()
+	if err := c.Check(ctx); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// note keeps what is wrong, and says whether that is news.
+func (i *instance) note(what string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	news := i.ill != what
+	if news {
+		i.ill, i.illAt = what, time.Now()
+	}
+	return news
+}
+
+// hear tells watchers of every change that an instance reports.
+func (h *Host) hear(ctx context.Context, i *instance, told recipe.Reporter) {
 	_, changed := told.Report()
 	i.watched.Go(func() {
 		for {

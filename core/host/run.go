@@ -143,8 +143,10 @@ func (h *Host) listen() error {
 		return err
 	}
 	p.metrics = prometheus.NewRegistry()
-	if err := errors.Join(p.metrics.Register(hostMetrics{h}), p.metrics.Register(certMetrics{h.cfg})); err != nil {
-		return err
+	for _, c := range append([]prometheus.Collector{hostMetrics{h}, recipeMetrics{h}, certMetrics{h.cfg}}, h.opts.metrics...) {
+		if err := p.metrics.Register(c); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
 	}
 	who, err := callers.Open(h.cfg.Auth.Callers, h.log)
 	if err != nil {
