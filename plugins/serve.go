@@ -110,6 +110,7 @@ func serve(p process, r recipe.Recipe, o options) int {
 		log.Error("the recipe cannot be served", "error", err)
 		return exitFailed
 	}
+	carried.secret = secret
 	if isPipe(p.stdin) {
 		go gone.read(p.stdin)
 	}

@@ -24,11 +24,6 @@ type health struct {
 // look asks a process whether it is well. It returns why it has to be ended, or "".
 func (h *health) look(p *process) (why string) {
 	i := h.instance
-	if most := p.spec.Limits.MemoryBytes; most > 0 {
-		if rss, _, ok := usage(p.pid()); ok && rss > most {
-			return fmt.Sprintf("it took %d bytes of memory, and may take %d", rss, most)
-		}
-	}
 	ctx, cancel := context.WithTimeout(i.ctx, i.cfg.CheckTimeout)
 	defer cancel()
 	resp, err := p.control.Check(ctx, &pluginv1.CheckRequest{})
@@ -48,6 +43,21 @@ func (h *health) look(p *process) (why string) {
 	default:
 		h.missed = 0
 		i.become(recipe.StateReady, "")
+	}
+	return ""
+}
+
+// memoryEvery is how often a process with a limit is measured.
+const memoryEvery = time.Second
+
+// tooLarge says that a process takes more memory than it may, or "".
+func (p *process) tooLarge() string {
+	most := p.spec.Limits.MemoryBytes
+	if most <= 0 {
+		return ""
+	}
+	if rss, _, ok := usage(p.pid()); ok && rss > most {
+		return fmt.Sprintf("it took %d bytes of memory, and may take %d", rss, most)
 	}
 	return ""
 }

@@ -114,9 +114,15 @@ func (i *instance) attend(p *process) error {
 	defer check.Stop()
 	settled := time.NewTimer(i.cfg.Settled)
 	defer settled.Stop()
+	memory := time.NewTicker(memoryEvery)
+	defer memory.Stop()
 	h := &health{instance: i}
 	for {
 		select {
+		case <-memory.C:
+			if why := p.tooLarge(); why != "" {
+				return i.lost(p, why)
+			}
 		case <-i.ctx.Done():
 			i.finish(p)
 			return nil

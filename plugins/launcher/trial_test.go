@@ -1,6 +1,7 @@
 package launcher_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -76,9 +78,16 @@ func (t trial) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar
 type tried struct {
 	env     recipe.Env
 	version string
+	ballast []byte
 }
 
 func (*tried) Close(context.Context) error { return nil }
+
+// Collect tells one metric.
+func (*tried) Collect(context.Context) ([]*dto.MetricFamily, error) {
+	return []*dto.MetricFamily{{Name: new("trial_done_total"), Help: new("What was done."), Type: dto.MetricType_COUNTER.Enum(),
+		Metric: []*dto.Metric{{Counter: &dto.Counter{Value: new(42.0)}}}}}, nil
+}
 
 // Check is worse than well once it is told to be.
 func (*tried) Check(context.Context) error {
@@ -122,6 +131,10 @@ func (i *tried) do(ctx context.Context, what string) (string, error) {
 	case "big":
 		n, err := strconv.Atoi(arg)
 		return strings.Repeat("x", n), err
+	case "grow":
+		n, err := strconv.Atoi(arg)
+		i.ballast = bytes.Repeat([]byte{1}, n)
+		return strconv.Itoa(len(i.ballast)), err
 	case "env":
 		return strings.Join(os.Environ(), "\n"), nil
 	case "log":
