@@ -78,15 +78,18 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"dev":      scriptDev,
-			"serve":    scriptServe,
-			"freeaddr": scriptFreeAddr,
-			"stopdev":  scriptStopDev,
-			"until":    scriptUntil,
-			"capture":  scriptCapture,
-			"fails":    scriptFails,
-			"portof":   scriptPortOf,
-			"freeport": scriptFreePort,
+			"dev":         scriptDev,
+			"serve":       scriptServe,
+			"freeaddr":    scriptFreeAddr,
+			"stopdev":     scriptStopDev,
+			"until":       scriptUntil,
+			"capture":     scriptCapture,
+			"fails":       scriptFails,
+			"portof":      scriptPortOf,
+			"trial":       scriptTrial,
+			"trialfolder": scriptTrialFolder,
+			"killplugin":  scriptKillPlugin,
+			"freeport":    scriptFreePort,
 		},
 	})
 }
