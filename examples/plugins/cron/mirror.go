@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/core/recipe"
@@ -48,6 +49,7 @@ type known struct {
 type run struct {
 	Name  string `json:"name"`
 	ID    string `json:"id"`
+	Owner string `json:"owner"`
 	token int64
 	lease clientv3.LeaseID
 }
@@ -162,8 +164,8 @@ func (m *mirror) one(e *clientv3.Event) (namespace string, ok bool) {
 	case kind == "run" && gone:
 		delete(m.runs, key)
 	case kind == "run":
-		r := run{token: e.Kv.CreateRevision, lease: clientv3.LeaseID(e.Kv.Lease)}
-		if err = json.Unmarshal(e.Kv.Value, &r); err == nil {
+		var r run
+		if r, err = decodeRun(e.Kv); err == nil {
 			m.runs[key] = r
 		}
 	}
@@ -200,10 +202,18 @@ func write(ctx context.Context, env recipe.Env, k keys, j job, rev int64, condit
 	return resp.Header.Revision, nil
 }
 
+func decodeRun(kv *mvccpb.KeyValue) (run, error) {
+	r := run{token: kv.CreateRevision, lease: clientv3.LeaseID(kv.Lease)}
+	if err := json.Unmarshal(kv.Value, &r); err != nil {
+		return r, fmt.Errorf("a run's record: %w", err)
+	}
+	return r, nil
+}
+
 func (r run) encode() string {
 	b, err := json.Marshal(r)
 	if err != nil {
-		panic(fmt.Errorf("two strings: %w", err))
+		panic(fmt.Errorf("strings: %w", err))
 	}
 	return string(b)
 }

@@ -193,6 +193,34 @@ func (s *service) ListJobs(ctx context.Context, r *cronv1.ListJobsRequest) (*cro
 	return out, nil
 }
 
+// GetJob tells of one job.
+func (s *service) GetJob(ctx context.Context, r *cronv1.GetJobRequest) (*cronv1.GetJobResponse, error) {
+	k, j, _, err := s.job(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	got, err := s.env.Client.Get(ctx, k.runs(j.Name), clientv3.WithPrefix())
+	if err != nil {
+		return nil, recipe.Status(err)
+	}
+	taken := make(map[string]run, len(got.Kvs))
+	for _, kv := range got.Kvs {
+		r, err := decodeRun(kv)
+		if err != nil {
+			return nil, err
+		}
+		taken[r.ID] = r
+	}
+	out := &cronv1.GetJobResponse{Job: show(j)}
+	for _, w := range j.Waiting {
+		out.Runs = append(out.Runs, &cronv1.OpenRun{
+			Id: w.ID, Due: timestamppb.New(time.UnixMilli(w.Due)), Attempts: w.Attempts, Error: w.Error,
+			Owner: taken[w.ID].Owner, Token: taken[w.ID].token,
+		})
+	}
+	return out, nil
+}
+
 // Pause stops a job, or lets it go on.
 func (s *service) Pause(ctx context.Context, r *cronv1.PauseRequest) (*cronv1.PauseResponse, error) {
 	j, err := s.change(ctx, r, func(j job) (job, error) {

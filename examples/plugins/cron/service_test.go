@@ -62,6 +62,10 @@ func TestAWorkerIsLost(t *testing.T) {
 	runNow(t, a, ns, name, "one")
 	ada := work(t, a, newSession(t, ns, "ada"))
 	first := ada.next()
+	if j, err := b.GetJob(within(t), &cronv1.GetJobRequest{Namespace: ns, Name: name}); err != nil || len(j.GetRuns()) != 1 ||
+		j.GetRuns()[0].GetOwner() != "ada" || j.GetRuns()[0].GetToken() != first.GetToken() {
+		t.Errorf("%v, %v", j, err)
+	}
 	grace := work(t, b, newSession(t, ns, "grace"))
 	coretest.ExpireLease(t, etcd.Client(t), ada.lease)
 	second := grace.next()

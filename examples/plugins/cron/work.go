@@ -125,7 +125,7 @@ func (w *worker) wants(name string) bool {
 // to the claim was lost.
 func (w *worker) claim(ctx context.Context, o offer) error {
 	j, key := o.job.job, w.mirror.keys.run(o.job.job.Name, o.job.job.Waiting[o.index].ID)
-	r := run{Name: j.Name, ID: j.Waiting[o.index].ID}
+	r := run{Name: j.Name, ID: j.Waiting[o.index].ID, Owner: w.caller.Owner}
 	w.tried[j.Name] = o.job.rev
 	_, err := write(ctx, w.mirror.env, w.mirror.keys, j.claim(o.index, w.caller.Owner, w.now()), o.job.rev,
 		[]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", 0)},

@@ -571,6 +571,207 @@ func (x *ListJobsResponse) GetJobs() []*Job {
 	return nil
 }
 
+// GetJobRequest names a job.
+type GetJobRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty is "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The job's name.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJobRequest) Reset() {
+	*x = GetJobRequest{}
+	mi := &file_example_cron_v1_cron_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJobRequest) ProtoMessage() {}
+
+func (x *GetJobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_example_cron_v1_cron_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJobRequest.ProtoReflect.Descriptor instead.
+func (*GetJobRequest) Descriptor() ([]byte, []int) {
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetJobRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *GetJobRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// GetJobResponse is a job and its runs.
+type GetJobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The job.
+	Job *Job `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	// Those that are not over, the oldest first.
+	Runs          []*OpenRun `protobuf:"bytes,2,rep,name=runs,proto3" json:"runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetJobResponse) Reset() {
+	*x = GetJobResponse{}
+	mi := &file_example_cron_v1_cron_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetJobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetJobResponse) ProtoMessage() {}
+
+func (x *GetJobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_example_cron_v1_cron_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetJobResponse.ProtoReflect.Descriptor instead.
+func (*GetJobResponse) Descriptor() ([]byte, []int) {
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetJobResponse) GetJob() *Job {
+	if x != nil {
+		return x.Job
+	}
+	return nil
+}
+
+func (x *GetJobResponse) GetRuns() []*OpenRun {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+// OpenRun is a run that is not over.
+type OpenRun struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The run's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// When it came due.
+	Due *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"`
+	// How many attempts it has had, the present one included.
+	Attempts int32 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Who has it; empty if nobody does.
+	Owner string `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The present attempt's; 0 if nobody has it.
+	Token int64 `protobuf:"varint,5,opt,name=token,proto3" json:"token,omitempty"`
+	// What the last attempt said, if it failed.
+	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenRun) Reset() {
+	*x = OpenRun{}
+	mi := &file_example_cron_v1_cron_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenRun) ProtoMessage() {}
+
+func (x *OpenRun) ProtoReflect() protoreflect.Message {
+	mi := &file_example_cron_v1_cron_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenRun.ProtoReflect.Descriptor instead.
+func (*OpenRun) Descriptor() ([]byte, []int) {
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *OpenRun) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OpenRun) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *OpenRun) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *OpenRun) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *OpenRun) GetToken() int64 {
+	if x != nil {
+		return x.Token
+	}
+	return 0
+}
+
+func (x *OpenRun) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // PauseRequest names a job.
 type PauseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -586,7 +787,7 @@ type PauseRequest struct {
 
 func (x *PauseRequest) Reset() {
 	*x = PauseRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[7]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +799,7 @@ func (x *PauseRequest) String() string {
 func (*PauseRequest) ProtoMessage() {}
 
 func (x *PauseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[7]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +812,7 @@ func (x *PauseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseRequest.ProtoReflect.Descriptor instead.
 func (*PauseRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{7}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PauseRequest) GetNamespace() string {
@@ -646,7 +847,7 @@ type PauseResponse struct {
 
 func (x *PauseResponse) Reset() {
 	*x = PauseResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[8]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +859,7 @@ func (x *PauseResponse) String() string {
 func (*PauseResponse) ProtoMessage() {}
 
 func (x *PauseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[8]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +872,7 @@ func (x *PauseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseResponse.ProtoReflect.Descriptor instead.
 func (*PauseResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{8}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PauseResponse) GetJob() *Job {
@@ -696,7 +897,7 @@ type RunNowRequest struct {
 
 func (x *RunNowRequest) Reset() {
 	*x = RunNowRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[9]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +909,7 @@ func (x *RunNowRequest) String() string {
 func (*RunNowRequest) ProtoMessage() {}
 
 func (x *RunNowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[9]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +922,7 @@ func (x *RunNowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunNowRequest.ProtoReflect.Descriptor instead.
 func (*RunNowRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{9}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunNowRequest) GetNamespace() string {
@@ -754,7 +955,7 @@ type RunNowResponse struct {
 
 func (x *RunNowResponse) Reset() {
 	*x = RunNowResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[10]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +967,7 @@ func (x *RunNowResponse) String() string {
 func (*RunNowResponse) ProtoMessage() {}
 
 func (x *RunNowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[10]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +980,7 @@ func (x *RunNowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunNowResponse.ProtoReflect.Descriptor instead.
 func (*RunNowResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{10}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{13}
 }
 
 // NextRunsRequest names a job, or holds a schedule.
@@ -801,7 +1002,7 @@ type NextRunsRequest struct {
 
 func (x *NextRunsRequest) Reset() {
 	*x = NextRunsRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[11]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +1014,7 @@ func (x *NextRunsRequest) String() string {
 func (*NextRunsRequest) ProtoMessage() {}
 
 func (x *NextRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[11]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1027,7 @@ func (x *NextRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextRunsRequest.ProtoReflect.Descriptor instead.
 func (*NextRunsRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{11}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NextRunsRequest) GetNamespace() string {
@@ -875,7 +1076,7 @@ type NextRunsResponse struct {
 
 func (x *NextRunsResponse) Reset() {
 	*x = NextRunsResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[12]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1088,7 @@ func (x *NextRunsResponse) String() string {
 func (*NextRunsResponse) ProtoMessage() {}
 
 func (x *NextRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[12]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1101,7 @@ func (x *NextRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NextRunsResponse.ProtoReflect.Descriptor instead.
 func (*NextRunsResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{12}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NextRunsResponse) GetTimes() []*timestamppb.Timestamp {
@@ -923,7 +1124,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[13]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -935,7 +1136,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[13]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -948,7 +1149,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{13}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HistoryRequest) GetNamespace() string {
@@ -976,7 +1177,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[14]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1189,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[14]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1202,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{14}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryResponse) GetRuns() []*PastRun {
@@ -1036,7 +1237,7 @@ type PastRun struct {
 
 func (x *PastRun) Reset() {
 	*x = PastRun{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[15]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1249,7 @@ func (x *PastRun) String() string {
 func (*PastRun) ProtoMessage() {}
 
 func (x *PastRun) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[15]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1262,7 @@ func (x *PastRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PastRun.ProtoReflect.Descriptor instead.
 func (*PastRun) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{15}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PastRun) GetId() string {
@@ -1137,7 +1338,7 @@ type WorkRequest struct {
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[16]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1350,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[16]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1363,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{16}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WorkRequest) GetNamespace() string {
@@ -1215,7 +1416,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[17]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1428,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[17]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1441,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{17}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WorkResponse) GetName() string {
@@ -1306,7 +1507,7 @@ type FinishRequest struct {
 
 func (x *FinishRequest) Reset() {
 	*x = FinishRequest{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[18]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1519,7 @@ func (x *FinishRequest) String() string {
 func (*FinishRequest) ProtoMessage() {}
 
 func (x *FinishRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[18]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1532,7 @@ func (x *FinishRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishRequest.ProtoReflect.Descriptor instead.
 func (*FinishRequest) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{18}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FinishRequest) GetNamespace() string {
@@ -1387,7 +1588,7 @@ type FinishResponse struct {
 
 func (x *FinishResponse) Reset() {
 	*x = FinishResponse{}
-	mi := &file_example_cron_v1_cron_proto_msgTypes[19]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1600,7 @@ func (x *FinishResponse) String() string {
 func (*FinishResponse) ProtoMessage() {}
 
 func (x *FinishResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_example_cron_v1_cron_proto_msgTypes[19]
+	mi := &file_example_cron_v1_cron_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1613,7 @@ func (x *FinishResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishResponse.ProtoReflect.Descriptor instead.
 func (*FinishResponse) Descriptor() ([]byte, []int) {
-	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{19}
+	return file_example_cron_v1_cron_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FinishResponse) GetRetried() bool {
@@ -1452,7 +1653,20 @@ const file_example_cron_v1_cron_proto_rawDesc = "" +
 	"\x0fListJobsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\"<\n" +
 	"\x10ListJobsResponse\x12(\n" +
-	"\x04jobs\x18\x01 \x03(\v2\x14.example.cron.v1.JobR\x04jobs\"X\n" +
+	"\x04jobs\x18\x01 \x03(\v2\x14.example.cron.v1.JobR\x04jobs\"A\n" +
+	"\rGetJobRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"f\n" +
+	"\x0eGetJobResponse\x12&\n" +
+	"\x03job\x18\x01 \x01(\v2\x14.example.cron.v1.JobR\x03job\x12,\n" +
+	"\x04runs\x18\x02 \x03(\v2\x18.example.cron.v1.OpenRunR\x04runs\"\xa5\x01\n" +
+	"\aOpenRun\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x1a\n" +
+	"\battempts\x18\x03 \x01(\x05R\battempts\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05token\x18\x05 \x01(\x03R\x05token\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"X\n" +
 	"\fPauseRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -1518,14 +1732,16 @@ const file_example_cron_v1_cron_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTCOME_DONE\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_FAILED\x10\x02\x12\x12\n" +
-	"\x0eOUTCOME_MISSED\x10\x032\xab\b\n" +
+	"\x0eOUTCOME_MISSED\x10\x032\xa1\t\n" +
 	"\vCronService\x12p\n" +
 	"\x06SetJob\x12\x1e.example.cron.v1.SetJobRequest\x1a\x1f.example.cron.v1.SetJobResponse\"%\x9a\xc5\x19\x1e\n" +
 	"\x1aSet a job and its schedule\x10\x03\x90\x02\x02\x12k\n" +
 	"\tDeleteJob\x12!.example.cron.v1.DeleteJobRequest\x1a\".example.cron.v1.DeleteJobResponse\"\x17\x9a\xc5\x19\x10\n" +
 	"\fRemove a job\x10\x03\x90\x02\x02\x12i\n" +
 	"\bListJobs\x12 .example.cron.v1.ListJobsRequest\x1a!.example.cron.v1.ListJobsResponse\"\x18\x9a\xc5\x19\x11\n" +
-	"\rList the jobs\x10\x01\x90\x02\x01\x12w\n" +
+	"\rList the jobs\x10\x01\x90\x02\x01\x12q\n" +
+	"\x06GetJob\x12\x1e.example.cron.v1.GetJobRequest\x1a\x1f.example.cron.v1.GetJobResponse\"&\x9a\xc5\x19\x1f\n" +
+	"\x1bShow a job, and who runs it\x10\x01\x90\x02\x01\x12w\n" +
 	"\x05Pause\x12\x1d.example.cron.v1.PauseRequest\x1a\x1e.example.cron.v1.PauseResponse\"/\x9a\xc5\x19(\n" +
 	"$Stop a job from coming due, or go on\x10\x03\x90\x02\x02\x12s\n" +
 	"\x06RunNow\x12\x1e.example.cron.v1.RunNowRequest\x1a\x1f.example.cron.v1.RunNowResponse\"(\x9a\xc5\x19!\n" +
@@ -1533,10 +1749,10 @@ const file_example_cron_v1_cron_proto_rawDesc = "" +
 	"\bNextRuns\x12 .example.cron.v1.NextRunsRequest\x1a!.example.cron.v1.NextRunsResponse\")\x9a\xc5\x19\"\n" +
 	"\x1eShow when a job comes due next\x10\x01\x90\x02\x01\x12q\n" +
 	"\aHistory\x12\x1f.example.cron.v1.HistoryRequest\x1a .example.cron.v1.HistoryResponse\"#\x9a\xc5\x19\x1c\n" +
-	"\x18Show a job's latest runs\x10\x01\x90\x02\x01\x12p\n" +
-	"\x04Work\x12\x1c.example.cron.v1.WorkRequest\x1a\x1d.example.cron.v1.WorkResponse\")\x9a\xc5\x19%\n" +
+	"\x18Show a job's latest runs\x10\x01\x90\x02\x01\x12s\n" +
+	"\x04Work\x12\x1c.example.cron.v1.WorkRequest\x1a\x1d.example.cron.v1.WorkResponse\",\x9a\xc5\x19%\n" +
 	"\x13Get runs to work on\x10\x02\x1a\n" +
-	"session_id(\x010\x01\x12\x82\x01\n" +
+	"session_id(\x01\x90\x02\x020\x01\x12\x82\x01\n" +
 	"\x06Finish\x12\x1e.example.cron.v1.FinishRequest\x1a\x1f.example.cron.v1.FinishResponse\"7\x9a\xc5\x190\n" +
 	" End a run, well or with an error\x10\x02\x1a\n" +
 	"session_id\x90\x02\x02B8Z6example.com/conclave-cron/proto/example/cron/v1;cronv1b\x06proto3"
@@ -1554,7 +1770,7 @@ func file_example_cron_v1_cron_proto_rawDescGZIP() []byte {
 }
 
 var file_example_cron_v1_cron_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_example_cron_v1_cron_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_example_cron_v1_cron_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_example_cron_v1_cron_proto_goTypes = []any{
 	(Misfire)(0),                  // 0: example.cron.v1.Misfire
 	(Outcome)(0),                  // 1: example.cron.v1.Outcome
@@ -1565,58 +1781,66 @@ var file_example_cron_v1_cron_proto_goTypes = []any{
 	(*DeleteJobResponse)(nil),     // 6: example.cron.v1.DeleteJobResponse
 	(*ListJobsRequest)(nil),       // 7: example.cron.v1.ListJobsRequest
 	(*ListJobsResponse)(nil),      // 8: example.cron.v1.ListJobsResponse
-	(*PauseRequest)(nil),          // 9: example.cron.v1.PauseRequest
-	(*PauseResponse)(nil),         // 10: example.cron.v1.PauseResponse
-	(*RunNowRequest)(nil),         // 11: example.cron.v1.RunNowRequest
-	(*RunNowResponse)(nil),        // 12: example.cron.v1.RunNowResponse
-	(*NextRunsRequest)(nil),       // 13: example.cron.v1.NextRunsRequest
-	(*NextRunsResponse)(nil),      // 14: example.cron.v1.NextRunsResponse
-	(*HistoryRequest)(nil),        // 15: example.cron.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 16: example.cron.v1.HistoryResponse
-	(*PastRun)(nil),               // 17: example.cron.v1.PastRun
-	(*WorkRequest)(nil),           // 18: example.cron.v1.WorkRequest
-	(*WorkResponse)(nil),          // 19: example.cron.v1.WorkResponse
-	(*FinishRequest)(nil),         // 20: example.cron.v1.FinishRequest
-	(*FinishResponse)(nil),        // 21: example.cron.v1.FinishResponse
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*GetJobRequest)(nil),         // 9: example.cron.v1.GetJobRequest
+	(*GetJobResponse)(nil),        // 10: example.cron.v1.GetJobResponse
+	(*OpenRun)(nil),               // 11: example.cron.v1.OpenRun
+	(*PauseRequest)(nil),          // 12: example.cron.v1.PauseRequest
+	(*PauseResponse)(nil),         // 13: example.cron.v1.PauseResponse
+	(*RunNowRequest)(nil),         // 14: example.cron.v1.RunNowRequest
+	(*RunNowResponse)(nil),        // 15: example.cron.v1.RunNowResponse
+	(*NextRunsRequest)(nil),       // 16: example.cron.v1.NextRunsRequest
+	(*NextRunsResponse)(nil),      // 17: example.cron.v1.NextRunsResponse
+	(*HistoryRequest)(nil),        // 18: example.cron.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 19: example.cron.v1.HistoryResponse
+	(*PastRun)(nil),               // 20: example.cron.v1.PastRun
+	(*WorkRequest)(nil),           // 21: example.cron.v1.WorkRequest
+	(*WorkResponse)(nil),          // 22: example.cron.v1.WorkResponse
+	(*FinishRequest)(nil),         // 23: example.cron.v1.FinishRequest
+	(*FinishResponse)(nil),        // 24: example.cron.v1.FinishResponse
+	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
 }
 var file_example_cron_v1_cron_proto_depIdxs = []int32{
 	0,  // 0: example.cron.v1.Job.misfire:type_name -> example.cron.v1.Misfire
-	22, // 1: example.cron.v1.Job.next:type_name -> google.protobuf.Timestamp
+	25, // 1: example.cron.v1.Job.next:type_name -> google.protobuf.Timestamp
 	2,  // 2: example.cron.v1.SetJobRequest.job:type_name -> example.cron.v1.Job
 	2,  // 3: example.cron.v1.SetJobResponse.job:type_name -> example.cron.v1.Job
 	2,  // 4: example.cron.v1.ListJobsResponse.jobs:type_name -> example.cron.v1.Job
-	2,  // 5: example.cron.v1.PauseResponse.job:type_name -> example.cron.v1.Job
-	22, // 6: example.cron.v1.NextRunsResponse.times:type_name -> google.protobuf.Timestamp
-	17, // 7: example.cron.v1.HistoryResponse.runs:type_name -> example.cron.v1.PastRun
-	22, // 8: example.cron.v1.PastRun.due:type_name -> google.protobuf.Timestamp
-	22, // 9: example.cron.v1.PastRun.began:type_name -> google.protobuf.Timestamp
-	22, // 10: example.cron.v1.PastRun.ended:type_name -> google.protobuf.Timestamp
-	1,  // 11: example.cron.v1.PastRun.outcome:type_name -> example.cron.v1.Outcome
-	22, // 12: example.cron.v1.WorkResponse.due:type_name -> google.protobuf.Timestamp
-	3,  // 13: example.cron.v1.CronService.SetJob:input_type -> example.cron.v1.SetJobRequest
-	5,  // 14: example.cron.v1.CronService.DeleteJob:input_type -> example.cron.v1.DeleteJobRequest
-	7,  // 15: example.cron.v1.CronService.ListJobs:input_type -> example.cron.v1.ListJobsRequest
-	9,  // 16: example.cron.v1.CronService.Pause:input_type -> example.cron.v1.PauseRequest
-	11, // 17: example.cron.v1.CronService.RunNow:input_type -> example.cron.v1.RunNowRequest
-	13, // 18: example.cron.v1.CronService.NextRuns:input_type -> example.cron.v1.NextRunsRequest
-	15, // 19: example.cron.v1.CronService.History:input_type -> example.cron.v1.HistoryRequest
-	18, // 20: example.cron.v1.CronService.Work:input_type -> example.cron.v1.WorkRequest
-	20, // 21: example.cron.v1.CronService.Finish:input_type -> example.cron.v1.FinishRequest
-	4,  // 22: example.cron.v1.CronService.SetJob:output_type -> example.cron.v1.SetJobResponse
-	6,  // 23: example.cron.v1.CronService.DeleteJob:output_type -> example.cron.v1.DeleteJobResponse
-	8,  // 24: example.cron.v1.CronService.ListJobs:output_type -> example.cron.v1.ListJobsResponse
-	10, // 25: example.cron.v1.CronService.Pause:output_type -> example.cron.v1.PauseResponse
-	12, // 26: example.cron.v1.CronService.RunNow:output_type -> example.cron.v1.RunNowResponse
-	14, // 27: example.cron.v1.CronService.NextRuns:output_type -> example.cron.v1.NextRunsResponse
-	16, // 28: example.cron.v1.CronService.History:output_type -> example.cron.v1.HistoryResponse
-	19, // 29: example.cron.v1.CronService.Work:output_type -> example.cron.v1.WorkResponse
-	21, // 30: example.cron.v1.CronService.Finish:output_type -> example.cron.v1.FinishResponse
-	22, // [22:31] is the sub-list for method output_type
-	13, // [13:22] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	2,  // 5: example.cron.v1.GetJobResponse.job:type_name -> example.cron.v1.Job
+	11, // 6: example.cron.v1.GetJobResponse.runs:type_name -> example.cron.v1.OpenRun
+	25, // 7: example.cron.v1.OpenRun.due:type_name -> google.protobuf.Timestamp
+	2,  // 8: example.cron.v1.PauseResponse.job:type_name -> example.cron.v1.Job
+	25, // 9: example.cron.v1.NextRunsResponse.times:type_name -> google.protobuf.Timestamp
+	20, // 10: example.cron.v1.HistoryResponse.runs:type_name -> example.cron.v1.PastRun
+	25, // 11: example.cron.v1.PastRun.due:type_name -> google.protobuf.Timestamp
+	25, // 12: example.cron.v1.PastRun.began:type_name -> google.protobuf.Timestamp
+	25, // 13: example.cron.v1.PastRun.ended:type_name -> google.protobuf.Timestamp
+	1,  // 14: example.cron.v1.PastRun.outcome:type_name -> example.cron.v1.Outcome
+	25, // 15: example.cron.v1.WorkResponse.due:type_name -> google.protobuf.Timestamp
+	3,  // 16: example.cron.v1.CronService.SetJob:input_type -> example.cron.v1.SetJobRequest
+	5,  // 17: example.cron.v1.CronService.DeleteJob:input_type -> example.cron.v1.DeleteJobRequest
+	7,  // 18: example.cron.v1.CronService.ListJobs:input_type -> example.cron.v1.ListJobsRequest
+	9,  // 19: example.cron.v1.CronService.GetJob:input_type -> example.cron.v1.GetJobRequest
+	12, // 20: example.cron.v1.CronService.Pause:input_type -> example.cron.v1.PauseRequest
+	14, // 21: example.cron.v1.CronService.RunNow:input_type -> example.cron.v1.RunNowRequest
+	16, // 22: example.cron.v1.CronService.NextRuns:input_type -> example.cron.v1.NextRunsRequest
+	18, // 23: example.cron.v1.CronService.History:input_type -> example.cron.v1.HistoryRequest
+	21, // 24: example.cron.v1.CronService.Work:input_type -> example.cron.v1.WorkRequest
+	23, // 25: example.cron.v1.CronService.Finish:input_type -> example.cron.v1.FinishRequest
+	4,  // 26: example.cron.v1.CronService.SetJob:output_type -> example.cron.v1.SetJobResponse
+	6,  // 27: example.cron.v1.CronService.DeleteJob:output_type -> example.cron.v1.DeleteJobResponse
+	8,  // 28: example.cron.v1.CronService.ListJobs:output_type -> example.cron.v1.ListJobsResponse
+	10, // 29: example.cron.v1.CronService.GetJob:output_type -> example.cron.v1.GetJobResponse
+	13, // 30: example.cron.v1.CronService.Pause:output_type -> example.cron.v1.PauseResponse
+	15, // 31: example.cron.v1.CronService.RunNow:output_type -> example.cron.v1.RunNowResponse
+	17, // 32: example.cron.v1.CronService.NextRuns:output_type -> example.cron.v1.NextRunsResponse
+	19, // 33: example.cron.v1.CronService.History:output_type -> example.cron.v1.HistoryResponse
+	22, // 34: example.cron.v1.CronService.Work:output_type -> example.cron.v1.WorkResponse
+	24, // 35: example.cron.v1.CronService.Finish:output_type -> example.cron.v1.FinishResponse
+	26, // [26:36] is the sub-list for method output_type
+	16, // [16:26] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_example_cron_v1_cron_proto_init() }
@@ -1630,7 +1854,7 @@ func file_example_cron_v1_cron_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_example_cron_v1_cron_proto_rawDesc), len(file_example_cron_v1_cron_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	CronService_SetJob_FullMethodName    = "/example.cron.v1.CronService/SetJob"
 	CronService_DeleteJob_FullMethodName = "/example.cron.v1.CronService/DeleteJob"
 	CronService_ListJobs_FullMethodName  = "/example.cron.v1.CronService/ListJobs"
+	CronService_GetJob_FullMethodName    = "/example.cron.v1.CronService/GetJob"
 	CronService_Pause_FullMethodName     = "/example.cron.v1.CronService/Pause"
 	CronService_RunNow_FullMethodName    = "/example.cron.v1.CronService/RunNow"
 	CronService_NextRuns_FullMethodName  = "/example.cron.v1.CronService/NextRuns"
@@ -61,6 +62,10 @@ type CronServiceClient interface {
 	//
 	// Reasons: invalid_namespace, no_quorum.
 	ListJobs(ctx context.Context, in *ListJobsRequest, opts ...grpc.CallOption) (*ListJobsResponse, error)
+	// GetJob tells of one job, and of its runs that are not over.
+	//
+	// Reasons: not_found, invalid_name, invalid_namespace, no_quorum.
+	GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error)
 	// Pause stops a job from coming due, or lets it come due again. Times that pass
 	// meanwhile are not made up for.
 	//
@@ -136,6 +141,16 @@ func (c *cronServiceClient) ListJobs(ctx context.Context, in *ListJobsRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListJobsResponse)
 	err := c.cc.Invoke(ctx, CronService_ListJobs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cronServiceClient) GetJob(ctx context.Context, in *GetJobRequest, opts ...grpc.CallOption) (*GetJobResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetJobResponse)
+	err := c.cc.Invoke(ctx, CronService_GetJob_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +249,10 @@ type CronServiceServer interface {
 	//
 	// Reasons: invalid_namespace, no_quorum.
 	ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error)
+	// GetJob tells of one job, and of its runs that are not over.
+	//
+	// Reasons: not_found, invalid_name, invalid_namespace, no_quorum.
+	GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error)
 	// Pause stops a job from coming due, or lets it come due again. Times that pass
 	// meanwhile are not made up for.
 	//
@@ -293,6 +312,9 @@ func (UnimplementedCronServiceServer) DeleteJob(context.Context, *DeleteJobReque
 }
 func (UnimplementedCronServiceServer) ListJobs(context.Context, *ListJobsRequest) (*ListJobsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListJobs not implemented")
+}
+func (UnimplementedCronServiceServer) GetJob(context.Context, *GetJobRequest) (*GetJobResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetJob not implemented")
 }
 func (UnimplementedCronServiceServer) Pause(context.Context, *PauseRequest) (*PauseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Pause not implemented")
@@ -383,6 +405,24 @@ func _CronService_ListJobs_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(CronServiceServer).ListJobs(ctx, req.(*ListJobsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CronService_GetJob_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetJobRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CronServiceServer).GetJob(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CronService_GetJob_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CronServiceServer).GetJob(ctx, req.(*GetJobRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -506,6 +546,10 @@ var CronService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListJobs",
 			Handler:    _CronService_ListJobs_Handler,
+		},
+		{
+			MethodName: "GetJob",
+			Handler:    _CronService_GetJob_Handler,
 		},
 		{
 			MethodName: "Pause",
