@@ -85,8 +85,8 @@ type knownError struct {
 }
 
 const (
-	unknownHint = "look before you repeat it: it may have been done"
-	slotsHint   = "everybody who uses the name at one time must give the same --slots"
+	unknownHint   = "look before you repeat it: it may have been done"
+	slotsHint     = "everybody who uses the name at one time must give the same --slots"
 	callerHint    = "give a token with --auth-token or CONCLAVE_AUTH_TOKEN, or a certificate with --cert and --key; the file auth.callers of the host says who may"
 	hostLoginHint = "give the host a user of etcd, with etcd.user in its configuration, or: conclave etcdctl auth disable"
 	etcdLoginHint = "name a client certificate that etcd knows with --cert and --key, or: conclave etcdctl auth disable"
