@@ -65,11 +65,6 @@ func (g *Registration) twin() string {
 	return g.r.opts.naming + g.service + "/" + g.id
 }
 
-// checkKey returns the key of the definition.
-func (g *Registration) checkKey() string {
-	return checkKey(g.r.s.Namespace(), g.service, g.id)
-}
-
 // beside is what goes with a put of want.
 func (g *Registration) beside(want record, lease clientv3.LeaseID, defined bool) besides {
 	b := definitions(g.r.s.Namespace(), g.service, g.id)(want, lease, defined)
@@ -83,11 +78,11 @@ func (g *Registration) beside(want record, lease clientv3.LeaseID, defined bool)
 	return besides{append(b.ops, clientv3.OpPut(g.twin(), text, clientv3.WithLease(lease))), b.says + text}
 }
 
-// gone are what goes with the end of the record.
+// goneBeside is what goes with the end of the record.
 func (g *Registration) goneBeside(defined bool) []clientv3.Op {
 	var ops []clientv3.Op
 	if defined {
-		ops = append(ops, clientv3.OpDelete(g.checkKey()))
+		ops = append(ops, clientv3.OpDelete(g.define))
 	}
 	if g.twin() != "" {
 		ops = append(ops, clientv3.OpDelete(g.twin()))

@@ -189,3 +189,5 @@ func del(tb testing.TB, keys ...string) {
 	}
 	must[*clientv3.TxnResponse](tb)(etcd.Client(tb).Txn(within(tb)).Then(ops...).Commit())
 }
+
+func leaseOf(kv *mvccpb.KeyValue) clientv3.LeaseID { return clientv3.LeaseID(kv.Lease) }

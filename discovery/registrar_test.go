@@ -8,7 +8,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/naming/endpoints"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
@@ -267,24 +266,6 @@ func TestAnnounceAndWithdraw(t *testing.T) {
 	isAll(t, discovery.Withdraw(within(t), s, service, "i-0001", token), discovery.ErrLost)
 	if again := must[core.Token](t)(discovery.Announce(within(t), s, i)); again <= token {
 		t.Errorf("token %d after %d", again, token)
-	}
-}
-
-func TestEtcdsOwnResolverReadsTheSame(t *testing.T) {
-	service := etcd.Prefix(t)
-	r := registrar(t, discovery.WithNaming("naming/"))
-	g := registered(t, r, discovery.Instance{Service: service, ID: "a", Addr: "h:80", Metadata: map[string]string{"k": "v"}})
-	m := must[endpoints.Manager](t)(endpoints.NewManager(etcd.Client(t), "naming/"+service))
-	list := must[endpoints.Key2EndpointMap](t)(m.List(within(t)))
-	e, ok := list["naming/"+service+"/a"]
-	if !ok || e.Addr != "h:80" || e.Metadata.(map[string]any)["k"] != "v" {
-		t.Errorf("etcd's list: %+v", list)
-	}
-	if err := g.Deregister(); err != nil {
-		t.Fatal(err)
-	}
-	if list := must[endpoints.Key2EndpointMap](t)(m.List(within(t))); len(list) != 0 {
-		t.Errorf("after Deregister: %+v", list)
 	}
 }
 

@@ -26,7 +26,8 @@ type Registration struct {
 	turn   chan struct{} // held by whoever writes or reads the key
 
 	service, id string
-	slots       int // keys on the shard's lease, as it counts them
+	define      string // the key of the definition of its checks
+	slots       int    // keys on the shard's lease, as it counts them
 
 	// Of whoever has the turn; key and reg never change.
 	place place
@@ -54,7 +55,7 @@ func newRegistration(ctx context.Context, r *Registrar, i Instance) *Registratio
 	g := &Registration{r: r, service: i.Service, id: i.ID, inst: i, turn: make(chan struct{}, 1),
 		place: place{key: instanceKey(r.s.Namespace(), i.Service, i.ID), reg: newReg()}}
 	g.rec = recordOf(i, g.place.reg, r.s, time.Now())
-	g.slots = 1
+	g.define, g.slots = checkKey(r.s.Namespace(), i.Service, i.ID), 1
 	if r.opts.naming != "" {
 		g.slots++
 	}

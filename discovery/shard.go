@@ -180,12 +180,13 @@ func (h *shard) compare(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	for g := range r.regs {
-		if g.shard == h {
-			g.compare(standing)
+		if g.shard != h { // whose keys are not here, or sweep spares them
+			continue
 		}
+		g.compare(standing)
 		delete(standing, g.place.key)
 		delete(standing, g.twin())
-		delete(standing, g.checkKey())
+		delete(standing, g.define)
 	}
 	r.mu.Unlock()
 	r.nudge()
@@ -201,7 +202,7 @@ func (h *shard) compare(ctx context.Context) error {
 func (g *Registration) compare(standing map[string]bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.rec.Checks) > 0 && !standing[g.checkKey()] {
+	if len(g.rec.Checks) > 0 && !standing[g.define] {
 		g.doubt, g.bare = true, true
 	}
 	if g.twin() != "" && g.state.Usable() && !standing[g.twin()] {
@@ -233,7 +234,7 @@ func (r *Registrar) wants(key string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for g := range r.regs {
-		if g.place.key == key || g.twin() == key || g.checkKey() == key {
+		if g.place.key == key || g.twin() == key || g.define == key {
 			return true
 		}
 	}
