@@ -74,10 +74,10 @@ func TestBinariesThatDoNotDescribeThemselves(t *testing.T) {
 		binary func(t *testing.T) string
 		want   string
 	}{
-		"another program":   {script("echo \"unknown option $1\" >&2; exit 2"), "exit status 2: unknown option --describe=binary; is it a plugin?"},
-		"one that is mute":  {script("true"), "not the description of a plugin"},
-		"one that chatters": {script("echo hello"), "not the description of a plugin"},
-		"one without end":   {script("head -c 10000000 /dev/zero"), "printed more than"},
+		"another program":   {script("echo \"unknown option $1\" >&2; exit 2"), "exit status 2: unknown option --describe=binary"},
+		"one that is mute":  {script("true"), "is it a plugin of Conclave?"},
+		"one that chatters": {script("echo hello"), "is it a plugin of Conclave?"},
+		"one without end":   {script("head -c 20000000 /dev/zero"), "prints more than"},
 		"no program": {func(t *testing.T) string {
 			t.Helper()
 			f := folder{t, t.TempDir()}
@@ -91,9 +91,9 @@ func TestBinariesThatDoNotDescribeThemselves(t *testing.T) {
 			return path
 		}, "permission denied"},
 		"a bad name":        {says(func(d *pluginv1.Description) { d.Name = "Jobs" }), "name: "},
-		"another protocol":  {says(func(d *pluginv1.Description) { d.Protocol = 2 }), "speaks version 2"},
-		"no descriptors":    {says(func(d *pluginv1.Description) { d.Descriptors = nil }), "services[0]: "},
-		"half a descriptor": {says(func(d *pluginv1.Description) { d.Descriptors.File[0].Dependency = []string{"other.proto"} }), "not complete"},
+		"another protocol":  {says(func(d *pluginv1.Description) { d.Protocol = 2 }), "unsupported"},
+		"no descriptors":    {says(func(d *pluginv1.Description) { d.Descriptors = nil }), "services: "},
+		"half a descriptor": {says(func(d *pluginv1.Description) { d.Descriptors.File[0].Dependency = []string{"other.proto"} }), "other.proto"},
 	} {
 		if _, err := Read(within(t), c.binary(t)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

@@ -107,12 +107,13 @@ func (a *app) sayRefused(ctx context.Context, p *hostPlugins) error {
 	return err
 }
 
-// option gives a host its plugins, and their administration.
+// option gives a host its plugins, their administration and their metrics.
 func (p *hostPlugins) option() fx.Option {
+	opts := []host.Option{host.WithMetrics(p.launcher)}
 	if p.service == nil {
-		return fx.Options()
+		return host.Add(opts...)
 	}
-	opts := []host.Option{host.WithAdmin(p.dev, func(reg grpc.ServiceRegistrar) { pluginv1.RegisterPluginServiceServer(reg, p.service) })}
+	opts = append(opts, host.WithAdmin(p.dev, func(reg grpc.ServiceRegistrar) { pluginv1.RegisterPluginServiceServer(reg, p.service) }))
 	for _, r := range p.service.Recipes() {
 		opts = append(opts, host.WithOptionalRecipe(r.Recipe, r.Instead))
 	}

@@ -135,11 +135,11 @@ func (s *Service) start(ctx context.Context, h Host, p *plugin) (err error) {
 		return nil
 	}
 	if err := h.AddRecipe(ctx, run); err != nil {
-		s.cfg.Launcher.Forget(run.Plugin)
+		s.cfg.Launcher.Forget(run)
 		return started(err)
 	}
 	p.hosted = true
-	if err := run.settled(ctx); err != nil {
+	if err := settled(ctx, run); err != nil {
 		return errors.Join(fmt.Errorf("plugin %q, version %s: %w", p.name, p.pin.Version, err), s.stop(ctx, h, p))
 	}
 	return nil
@@ -154,7 +154,7 @@ func (s *Service) stop(ctx context.Context, h Host, p *plugin) error {
 		err = h.RemoveRecipe(ctx, p.name)
 	}
 	if p.running != nil {
-		s.cfg.Launcher.Forget(p.running.Plugin)
+		s.cfg.Launcher.Forget(p.running)
 	}
 	s.set(func() { p.hosted = false })
 	return err

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/plugins/catalog"
@@ -56,12 +54,12 @@ type Service struct {
 // call that has it busy changes it, and that under the service's mu.
 type plugin struct {
 	name     string
-	pin      catalog.Pin     // Version is empty if nothing is known of it
-	prepared *catalog.Plugin // nil: it is refused
-	running  *running        // nil as well
-	err      error           // why it is refused
-	path     string          // of one that is not pinned
-	hosted   bool            // the host has it, or what takes its place, as a recipe
+	pin      catalog.Pin      // Version is empty if nothing is known of it
+	prepared *catalog.Plugin  // nil: it is refused
+	running  *launcher.Plugin // nil as well
+	err      error            // why it is refused
+	path     string           // of one that is not pinned
+	hosted   bool             // the host has it, or what takes its place, as a recipe
 }
 
 // New returns a service without plugins.
@@ -144,7 +142,7 @@ func (s *Service) LoadPath(ctx context.Context, path string) error {
 	}
 	if p := s.plugins[name]; p != nil && p.running != nil {
 		s.cfg.Log.Warn("a plugin is used from a path instead of the one that was added", "plugin", name, "path", path)
-		s.cfg.Launcher.Forget(p.running.Plugin)
+		s.cfg.Launcher.Forget(p.running)
 	}
 	s.plugins[name] = &plugin{name: name, pin: prepared.Pin, prepared: prepared, running: run, path: path, hosted: true}
 	return nil
@@ -211,7 +209,7 @@ func (s *Service) refuse(p *plugin, err error) recipe.Recipe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.running != nil {
-		s.cfg.Launcher.Forget(p.running.Plugin)
+		s.cfg.Launcher.Forget(p.running)
 	}
 	p.running, p.err = nil, err
 	return p.recipe()
@@ -260,12 +258,8 @@ func (s *Service) set(change func()) {
 }
 
 // launch makes a plugin that a host can open. Nothing is run.
-func (s *Service) launch(p *catalog.Plugin) (*running, error) {
-	l, err := s.cfg.Launcher.Plugin(specOf(p))
-	if err != nil {
-		return nil, err
-	}
-	return &running{Plugin: l}, nil
+func (s *Service) launch(p *catalog.Plugin) (*launcher.Plugin, error) {
+	return s.cfg.Launcher.Plugin(specOf(p))
 }
 
 // specOf says how a plugin is started.
@@ -280,60 +274,20 @@ func specOf(p *catalog.Plugin) launcher.Spec {
 	}
 }
 
-// A running is a plugin that a host can open, and whose reports can then be waited
-// for.
-type running struct {
-	*launcher.Plugin
-
-	mu       sync.Mutex
-	reporter recipe.Reporter
-}
-
-// Open implements recipe.Recipe.
-func (r *running) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegistrar) (recipe.Instance, error) {
-	i, err := r.Plugin.Open(ctx, env, reg)
-	if reporter, ok := i.(recipe.Reporter); ok && err == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.reporter = reporter
-	}
-	return i, err
-}
-
 // settled waits until the plugin serves, or does not. The error says why it does not,
-// or is the cause of ctx's end.
-func (r *running) settled(ctx context.Context) error {
-	r.mu.Lock()
-	reporter := r.reporter
-	r.mu.Unlock()
-	if reporter == nil {
-		return errors.New("the host does not run it")
+// with the last that it wrote, or is the cause of ctx's end.
+func settled(ctx context.Context, p *launcher.Plugin) error {
+	now, err := p.Wait(ctx, recipe.StateReady, recipe.StateDegraded, recipe.StateBackoff, recipe.StateQuarantined, recipe.StateStopped)
+	switch {
+	case err != nil:
+		return err
+	case now.State == recipe.StateReady || now.State == recipe.StateDegraded:
+		return nil
+	case now.Crash == nil:
+		return fmt.Errorf("%w: it is %s: %s", errFailed, now.State, now.Detail)
 	}
-	for {
-		report, changed := reporter.Report()
-		switch report.State {
-		case recipe.StateReady, recipe.StateDegraded:
-			return nil
-		case recipe.StateBackoff, recipe.StateQuarantined, recipe.StateStopped:
-			return r.failure(report)
-		default:
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// failure is why the plugin does not serve, with the last that it wrote.
-func (r *running) failure(report recipe.Report) error {
-	c := r.Status().Crash
-	if c == nil {
-		return fmt.Errorf("%w: it is %s: %s", errFailed, report.State, report.Detail)
-	}
-	why := c.Reason // report has what is going to be done about it
-	if last := lastLines(c.Output); last != "" {
+	why := now.Crash.Reason // Detail has what is going to be done about it
+	if last := lastLines(now.Crash.Output); last != "" {
 		why += "\n" + last
 	}
 	return fmt.Errorf("%w: %s", errFailed, why)
