@@ -35,7 +35,7 @@ func (p Project) Files() ([]File, error) {
 		Name: p.Name, Package: p.pkg(), Type: p.typ(), Var: strings.ToLower(p.typ()[:1]) + p.typ()[1:], Owner: p.Owner, Module: p.Module,
 		Service: p.Owner + "." + p.pkg() + ".v1." + p.typ() + "Service", Replaced: p.Checkout != "", RawDescriptor: literal(own),
 	}
-	files := []File{{Path: "descriptors.binpb", Content: set}}
+	files := []File{{Path: p.source("descriptors.binpb"), Content: set}}
 	folders := []string{"common", p.Lang}
 	if p.Lang == Go {
 		more, err := p.module()
@@ -48,7 +48,7 @@ func (p Project) Files() ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Path: "protocol.binpb", Content: protocol})
+		files = append(files, File{Path: p.source("protocol.binpb"), Content: protocol})
 	}
 	for _, folder := range folders {
 		rendered, err := v.folder(folder)
@@ -61,7 +61,15 @@ func (p Project) Files() ([]File, error) {
 	return files, nil
 }
 
-// places are the files whose place depends on the project.
+// source is the place of a file that belongs to the program.
+func (p *Project) source(name string) string {
+	if p.Lang == Python {
+		return "src/" + name
+	}
+	return name
+}
+
+// place is where a template's file belongs.
 func (v values) place(name string) string {
 	proto := path.Join("proto", v.Owner, v.Package, "v1", v.Package)
 	switch name {
@@ -73,6 +81,8 @@ func (v values) place(name string) string {
 		return proto + "_grpc.pb.go"
 	case "options.proto":
 		return "third_party/conclave/recipe/v1/options.proto"
+	case "recipe.py", "conclave_plugin.py":
+		return "src/" + name
 	case "gitignore":
 		return ".gitignore"
 	case "ci.yml":

@@ -42,7 +42,7 @@ func handWritten(t *testing.T, dir string) int {
 
 // Manifests are what a host takes.
 func TestManifests(t *testing.T) {
-	for _, lang := range []string{scaffold.Go} {
+	for _, lang := range []string{scaffold.Go, scaffold.Python} {
 		dir := write(t, scaffold.Project{Name: "seat-map", Lang: lang})
 		text, err := os.ReadFile(filepath.Join(dir, "plugin.yaml"))
 		if err != nil {
