@@ -4,6 +4,8 @@ package cli_test
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -26,4 +28,16 @@ func scriptFreeAddr(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv(args[0], l.Addr().String())
 	ts.Check(l.Close())
+}
+
+// scriptV2Data unpacks a data directory with v2 keys, which etcd 3.4 left.
+func scriptV2Data(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: v2data DIR")
+	}
+	source, err := filepath.Abs("../internal/importer/testdata/etcd-3.4-v2.tar.gz")
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o700))
+	ts.Check(ts.Exec("tar", "xzf", source, "-C", dir))
 }

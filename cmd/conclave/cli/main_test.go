@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 			"dev":         scriptDev,
 			"serve":       scriptServe,
 			"freeaddr":    scriptFreeAddr,
+			"v2data":      scriptV2Data,
 			"stopdev":     scriptStopDev,
 			"until":       scriptUntil,
 			"capture":     scriptCapture,

@@ -63,7 +63,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 not permitted, 5 not acqui
 	a.flags.register(root)
 	root.AddCommand(a.devCommand(), a.serveCommand(), a.lockCommand(), a.electionCommand(), a.barrierCommand(), a.queueCommand(), a.serviceCommand(), a.configCommand(), a.recipeCommand(), a.pluginCommand(), a.callCommand(),
 		a.statusCommand(), a.doctorCommand(), a.contextCommand(),
-		a.benchCommand(), a.authCommand(), a.certsCommand(), a.maintenanceCommand(), a.snapshotCommand(), a.etcdctlCommand(), a.etcdutlCommand(),
+		a.benchCommand(), a.authCommand(), a.certsCommand(), a.maintenanceCommand(), a.snapshotCommand(), a.migrateCommand(), a.importCommand(), a.etcdctlCommand(), a.etcdutlCommand(),
 		a.versionCommand(), a.completionCommand())
 	root.AddCommand(a.memberCommand())
 	return root
