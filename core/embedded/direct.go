@@ -27,6 +27,7 @@ func (m *Member) Direct() Direct {
 		Lease: adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s)),
 		Watch: pb.NewWatchClient(m.client.ActiveConnection()),
 	}
+	d.KV, d.Lease = kvNotStranded{d.KV, m.server.writes}, leaseNotStranded{d.Lease, m.server.writes}
 	l := &login{member: m}
 	d.KV, d.Lease = kvWithLogin{d.KV, l}, leaseWithLogin{d.Lease, l}
 	return d

@@ -140,6 +140,15 @@ func noQuorum(ctx context.Context, err error) error {
 // supervise owns the running member: it waits for its end, by request or by itself, and clears up.
 func (m *Member) supervise() {
 	defer close(m.done)
+	ended, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		m.server.writes.watch(m.server.etcd.Server.LeaderChangedNotify, ended)
+	}()
+	defer func() {
+		close(ended)
+		<-watched
+	}()
 	var cause error
 	select {
 	case <-m.stopping:

@@ -20,6 +20,8 @@ const (
 	handoverBudget = 500 * time.Millisecond
 	// drainBudget bounds the wait for calls in flight, which etcd itself may give five seconds and more.
 	drainBudget = 300 * time.Millisecond
+	// strandedLeast is the least time that a write is given after a change of the leader: an fsync on a busy disk, and two.
+	strandedLeast = 250 * time.Millisecond
 	// closeBudget bounds what comes after: idle connections of other members, which etcd gives a second.
 	closeBudget = 1200 * time.Millisecond
 )
@@ -30,6 +32,7 @@ type server struct {
 	config *embed.Config
 	log    *zap.Logger
 	hook   *fatalHook
+	writes *stranded
 
 	mu       sync.Mutex
 	cut      bool
@@ -63,7 +66,7 @@ func launch(cfg Config) (*server, Config, error) {
 
 func launchOn(cfg Config) (*server, error) {
 	hook := newFatalHook(cfg.OnFatal)
-	s := &server{log: hook.logger(cfg), hook: hook}
+	s := &server{log: hook.logger(cfg), hook: hook, writes: newStranded()}
 	up, err := cfg.upstream(s.log)
 	if err != nil {
 		return nil, err
@@ -75,6 +78,8 @@ func launchOn(cfg Config) (*server, error) {
 			register(g)
 		}
 	}
+	up.GRPCAdditionalServerOptions = append(up.GRPCAdditionalServerOptions, grpc.ChainUnaryInterceptor(s.writes.intercept))
+	s.writes.grace = max(time.Duration(up.ElectionMs)*time.Millisecond/2, strandedLeast)
 	s.config = up
 	s.etcd, err = build(up, hook)
 	if err != nil {

@@ -137,7 +137,7 @@ func (h *house) signal(cmd *exec.Cmd, sig syscall.Signal) {
 
 func (h *house) client() *clientv3.Client {
 	h.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{h.url}, DialTimeout: patience, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(h.url, ","), DialTimeout: patience, Logger: zap.NewNop()})
 	if err != nil {
 		h.t.Fatal(err)
 	}
