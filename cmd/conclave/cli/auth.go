@@ -33,7 +33,7 @@ more. Further users and roles are etcd's: see conclave etcdctl user --help.`,
   conclave auth disable --user root --password-file root.txt
   conclave auth role                                    # the least role, to be made by hand`,
 	})
-	cmd.AddCommand(a.authStatusCommand(), a.authEnableCommand(), a.authDisableCommand(), a.authTokenCommand())
+	cmd.AddCommand(a.authStatusCommand(), a.authEnableCommand(), a.authDisableCommand(), a.authRoleCommand(), a.authTokenCommand())
 	return cmd
 }
 
