@@ -44,8 +44,8 @@ type Config struct {
 
 // A Quarantine is so many crashes within so much time.
 type Quarantine struct {
-	Crashes int
-	Within  time.Duration
+	Crashes int           // that put a plugin there
+	Within  time.Duration // in which they happen
 }
 
 func (c Config) withDefaults() Config {

@@ -25,9 +25,9 @@ const (
 
 // A Line is a line that a plugin's process wrote.
 type Line struct {
-	At   time.Time
-	PID  int
-	Text string // without the end of the line; at most 8 KiB of it
+	At   time.Time // when the host read it
+	PID  int       // of the process
+	Text string    // without the end of the line; at most 8 KiB of it
 }
 
 // An output is what the processes of one plugin write: the last of it is kept, and

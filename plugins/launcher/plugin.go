@@ -34,23 +34,25 @@ var _ recipe.Recipe = (*Plugin)(nil)
 
 // Status says how a plugin is.
 type Status struct {
-	Name, Version, Summary string
-	State                  recipe.State
-	Detail                 string        // why, in words; may be empty
-	Since                  time.Time     // when it came into that state
-	PID                    int           // 0: there is no process
-	Restarts               int64         // how often it was started again
-	Started                time.Duration // how long the last start took
-	Crash                  *Crash        // the last one; nil: there was none
+	Name     string        // the recipe's
+	Version  string        // of what serves, or was started last
+	Summary  string        // what that does, in one line
+	State    recipe.State  // what the plugin is doing
+	Detail   string        // why, in words; may be empty
+	Since    time.Time     // when it came into that state
+	PID      int           // 0: there is no process
+	Restarts int64         // how often it was started again
+	Started  time.Duration // how long the last start took
+	Crash    *Crash        // the last one; nil: there was none
 }
 
 // A Crash is the end of a process that nobody asked for.
 type Crash struct {
-	At      time.Time
-	Reason  string
-	Version string
-	PID     int
-	Output  string // the last of what it wrote, at most 64 KiB
+	At      time.Time // when it was noticed
+	Reason  string    // how it ended, in words
+	Version string    // of what ran
+	PID     int       // of the process
+	Output  string    // the last of what it wrote, at most 64 KiB
 }
 
 // ErrNotOpen says that no host has the plugin open.
