@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,16 +13,13 @@ import (
 
 // Describe runs a binary once, to ask it what plugin it is, and returns a package
 // of it with a manifest for this platform. Whoever calls it trusts the binary as
-// much as one that he runs himself. The error is [ErrManifest], or [ErrUnsupported],
-// if it does not answer as a plugin does.
+// much as one that he runs himself. The error is [launcher.ErrSpec] or
+// [launcher.ErrProtocol] if it does not answer as a plugin does, and [ErrManifest] if
+// it is none that could be added.
 func Describe(ctx context.Context, binary string) (*Package, error) {
 	s, err := launcher.Describe(ctx, binary)
 	if err != nil {
-		kind := ErrManifest
-		if errors.Is(err, launcher.ErrProtocol) {
-			kind = ErrUnsupported
-		}
-		return nil, fmt.Errorf("%w: %s --describe: %w", kind, binary, err)
+		return nil, err
 	}
 	m, descriptors, err := manifestOf(s, Platform())
 	if err != nil {

@@ -91,7 +91,7 @@ func TestBinariesThatDoNotDescribeThemselves(t *testing.T) {
 			return path
 		}, "permission denied"},
 		"a bad name":        {says(func(d *pluginv1.Description) { d.Name = "Jobs" }), "name: "},
-		"another protocol":  {says(func(d *pluginv1.Description) { d.Protocol = 2 }), "unsupported"},
+		"another protocol":  {says(func(d *pluginv1.Description) { d.Protocol = 2 }), "protocol"},
 		"no descriptors":    {says(func(d *pluginv1.Description) { d.Descriptors = nil }), "services: "},
 		"half a descriptor": {says(func(d *pluginv1.Description) { d.Descriptors.File[0].Dependency = []string{"other.proto"} }), "other.proto"},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
 	"github.com/conclavehq/conclave/plugins/catalog"
+	"github.com/conclavehq/conclave/plugins/launcher"
 )
 
 // pieceBytes is how much of a file one message carries.
@@ -114,7 +115,7 @@ func packageError(path string, err error) *Error {
 	e := usage("invalid_package", "see docs/plugin-authors.md", "%s", oneLine(err))
 	e.cause = err
 	switch {
-	case errors.Is(err, catalog.ErrManifest):
+	case errors.Is(err, catalog.ErrManifest), errors.Is(err, launcher.ErrSpec):
 		e.Reason = "invalid_manifest"
 	case errors.Is(err, catalog.ErrMissing) && strings.Contains(e.Message, catalog.ManifestName):
 		e.Hint = "name a folder with a " + catalog.ManifestName + ", or a plugin's binary"

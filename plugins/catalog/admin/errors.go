@@ -41,7 +41,7 @@ func reasonOf(err error) string {
 	}{
 		{catalog.ErrNotAdded, reasonNotAdded}, {catalog.ErrChanged, reasonChanged}, {catalog.ErrMissing, reasonMissing},
 		{catalog.ErrManifest, reasonManifest}, {catalog.ErrTooLarge, reasonChanged}, {launcher.ErrSpec, reasonManifest},
-		{catalog.ErrSignature, reasonSignature}, {catalog.ErrUnsupported, reasonUnsupported},
+		{catalog.ErrSignature, reasonSignature}, {catalog.ErrUnsupported, reasonUnsupported}, {launcher.ErrProtocol, reasonUnsupported},
 	} {
 		if errors.Is(err, known.is) {
 			return known.reason
@@ -95,6 +95,7 @@ func problem(err error) error {
 		{launcher.ErrSpec, codes.InvalidArgument, reasonManifest},
 		{catalog.ErrSignature, codes.InvalidArgument, reasonSignature},
 		{catalog.ErrUnsupported, codes.InvalidArgument, reasonPackage},
+		{launcher.ErrProtocol, codes.InvalidArgument, reasonPackage},
 		{catalog.ErrMissing, codes.InvalidArgument, reasonPackage},
 		{catalog.ErrChanged, codes.InvalidArgument, reasonPackage},
 		{launcher.ErrIncompatible, codes.FailedPrecondition, "incompatible"},
