@@ -30,9 +30,9 @@ type care struct {
 	// Of its own goroutine.
 	now   patient
 	found []State
-	why   string
-	doubt int64 // what a verdict compares that may be on its way; 0: none is
-	dirty bool  // the record may not say what was found
+	whys  []string // what the probes last said that changed a state
+	doubt int64    // what a verdict compares that may be on its way; 0: none is
+	dirty bool     // the record may not say what was found
 }
 
 // begin cares for an instance.
@@ -83,14 +83,16 @@ func (it *care) run(ctx context.Context) {
 				continue
 			}
 			same := p.Reg == it.now.Reg && slices.Equal(p.Checks, it.now.Checks)
+			before := it.now
 			it.now, it.dirty = p, true
 			if !same {
 				stop()
-				stop = it.probe(ctx, it.begun(ctx), found)
+				it.resume(ctx, before)
+				stop = it.probe(ctx, found)
 			}
 		case f := <-found:
 			it.found[f.check], it.dirty = f.state, true
-			it.why = why(it.now.Checks[f.check].URL, f)
+			it.whys[f.check] = why(it.now.Checks[f.check].URL, f)
 		case <-again.C:
 		}
 		if err := it.settle(ctx); err != nil && ctx.Err() == nil {
@@ -102,26 +104,51 @@ func (it *care) run(ctx context.Context) {
 	}
 }
 
-// begun returns what the checks begin with: what an earlier owner found.
-func (it *care) begun(ctx context.Context) []State {
-	it.found, it.why = make([]State, len(it.now.Checks)), ""
+// resume sets what the checks begin with. What an earlier owner found counts, and of
+// a definition that changed what was found of what stayed.
+func (it *care) resume(ctx context.Context, before patient) {
+	found, whys := it.found, it.whys
+	it.found, it.whys = make([]State, len(it.now.Checks)), make([]string, len(it.now.Checks))
+	switch {
+	case before.rev == 0:
+		it.inherit(ctx)
+	case before.Reg == it.now.Reg:
+		for k := range min(len(found), len(it.found)) {
+			if before.Checks[k].URL == it.now.Checks[k].URL {
+				it.found[k], it.whys[k] = found[k], whys[k]
+			}
+		}
+	}
+}
+
+func (it *care) inherit(ctx context.Context) {
 	kv, err := it.read(ctx)
 	if err != nil || kv == nil {
-		return it.found
+		return
 	}
 	if r, ok := recordIn(kv); ok && r.Reg == it.now.Reg && len(r.Health.said()) == len(it.found) {
 		copy(it.found, r.Health.Said)
-		it.why = r.Health.Why
+		it.whys[it.worst()] = r.Health.Why
 	}
-	return it.found
+}
+
+// worst is the check that makes the instance's state.
+func (it *care) worst() int {
+	w := 0
+	for k, s := range it.found {
+		if s.rank() > it.found[w].rank() {
+			w = k
+		}
+	}
+	return w
 }
 
 // probe begins with the checks, and returns what ends them.
-func (it *care) probe(ctx context.Context, states []State, found chan<- finding) (stop func()) {
+func (it *care) probe(ctx context.Context, found chan<- finding) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{}, len(it.now.Checks))
 	for k, c := range hostChecks(it.now.Checks) {
-		h := hysteresis{check: Check{Probe: it.looking(c.URL), Interval: c.Interval, Timeout: c.Timeout, Rise: c.Rise, Fall: c.Fall}, state: states[k], slots: it.slots}
+		h := hysteresis{check: Check{Probe: it.looking(c.URL), Interval: c.Interval, Timeout: c.Timeout, Rise: c.Rise, Fall: c.Fall}, state: it.found[k], slots: it.slots}
 		first := time.Duration(0)
 		if h.state != "" { // spread, since many begin at once when a host dies
 			first = rand.N(c.Interval)
@@ -177,18 +204,19 @@ func (it *care) settle(ctx context.Context) error {
 		return err
 	}
 	var r record
+	why := it.whys[it.worst()]
 	if kv != nil {
 		r, _ = recordIn(kv)
 	}
 	// What is absent, or another's, comes back with another definition. And what says
 	// what it should is left alone, but for a verdict that may be on its way: it would
 	// find the revision that it compares.
-	if kv == nil || r.Reg != it.now.Reg || r.State == left || slices.Equal(r.Health.said(), it.found) && kv.ModRevision != it.doubt {
+	if kv == nil || r.Reg != it.now.Reg || r.State == left || r.Health.says(it.found, why) && kv.ModRevision != it.doubt {
 		it.dirty = false
 		return nil
 	}
 	at := time.Now().UTC().Truncate(time.Millisecond)
-	r.Health = &health{Said: slices.Clone(it.found), Why: it.why, By: it.s.Owner(), At: &at}
+	r.Health = &health{Said: slices.Clone(it.found), Why: why, By: it.s.Owner(), At: &at}
 	return it.write(ctx, kv, r)
 }
 
@@ -217,7 +245,7 @@ func (it *care) write(ctx context.Context, kv *mvccpb.KeyValue, r record) error 
 		return errOvertaken
 	}
 	it.dirty = false
-	it.log.Info("hosts' checks change an instance's health", "service", it.now.service, "id", it.now.id, "states", fmt.Sprint(it.found), "why", it.why)
+	it.log.Info("hosts' checks change an instance's health", "service", it.now.service, "id", it.now.id, "states", fmt.Sprint(it.found), "why", r.Health.Why)
 	return nil
 }
 

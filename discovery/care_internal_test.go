@@ -41,7 +41,7 @@ func newCaring(t *testing.T) caring {
 	if !it.now.read(def.Value) {
 		t.Fatalf("no definition: %s", def.Value)
 	}
-	it.found, it.dirty = []State{Critical}, true
+	it.found, it.whys, it.dirty = []State{Critical}, []string{"down"}, true
 	return it
 }
 

@@ -183,6 +183,11 @@ func (h *health) said() []State {
 	return h.Said
 }
 
+// says reports whether there is nothing to write.
+func (h *health) says(found []State, why string) bool {
+	return h != nil && slices.Equal(h.Said, found) && h.Why == why
+}
+
 // state is what all checks come to: critical if there is one that nobody has
 // carried out yet.
 func (h *health) state(checks int) State {

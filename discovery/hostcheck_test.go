@@ -149,6 +149,7 @@ func TestChecksSurviveWhatRegistrationsSurvive(t *testing.T) {
 	g := registered(t, registrarOn(t, session(t, core.WithTTL(5*time.Second))), web.checked(service, 1))
 	checking(t, etcd.Client(t))
 	w.state(discovery.Passing)
+	eventually(t, "the registrar knows", func() bool { return g.Instance().Health != nil })
 	for name, harm := range map[string]func(){
 		"lease lost":         func() { coretest.ExpireLease(t, etcd.Client(t), clientv3.LeaseID(stands(t, service, "i-0001").Lease)) },
 		"deleted":            func() { del(t, keyOf(service, "i-0001")) },
@@ -167,6 +168,7 @@ func TestChecksSurviveWhatRegistrationsSurvive(t *testing.T) {
 		w.state(discovery.Critical)
 		web.code.Store(http.StatusOK)
 		w.state(discovery.Passing)
+		eventually(t, "the registrar knows that it is well", func() bool { return g.Instance().State == discovery.Passing })
 	}
 	if err := g.Deregister(); err != nil {
 		t.Fatal(err)
@@ -302,5 +304,27 @@ func TestCheckOfTheInstancesHost(t *testing.T) {
 	got := g.Instance().Checks
 	if got[0].URL != "http://10.0.0.1:8081/health" || got[1].URL != "tcp://10.0.0.1:80" || got[1].Interval != 10*time.Second || got[1].Fall != 3 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Of several checks the worst counts, and says why.
+func TestTheWorstCheckCounts(t *testing.T) {
+	service, one, two := etcd.Prefix(t), newClinic(t), newClinic(t)
+	w := watching(t, resolver(t), service)
+	i := one.checked(service, 1)
+	i.Checks = append(i.Checks, two.checked(service, 1).Checks...)
+	registered(t, registrar(t), i)
+	checking(t, etcd.Client(t))
+	w.state(discovery.Passing)
+	two.code.Store(http.StatusInternalServerError)
+	w.state(discovery.Critical)
+	one.code.Store(http.StatusTooManyRequests)
+	w.until("the first warns, the second fails", func(s *discovery.Snapshot) bool {
+		state, h := healthOf(s)
+		return state == discovery.Critical && h.States[0] == discovery.Warning && h.States[1] == discovery.Critical && strings.Contains(h.Why, "500")
+	})
+	two.code.Store(http.StatusOK)
+	if _, h := healthOf(w.state(discovery.Warning)); !strings.Contains(h.Why, "429") {
+		t.Errorf("%+v", h)
 	}
 }
