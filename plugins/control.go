@@ -205,6 +205,7 @@ func (c *control) Drain(ctx context.Context, r *pluginv1.DrainRequest) (*pluginv
 		return &pluginv1.DrainResponse{}, nil
 	}
 	c.drained = true
+	c.router.SetServing(false) // so that a call which is on its way is told to come again
 	if c.instance == nil {
 		return &pluginv1.DrainResponse{}, nil
 	}

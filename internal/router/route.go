@@ -92,7 +92,7 @@ func (r *Router) choose(c *call) error {
 		t := r.table.Load()
 		rt := t.routes[full]
 		if rt == nil {
-			return unimplemented(full)
+			return r.nobody(full)
 		}
 		c.route = rt
 		if done, err := rt.try(c); done {

@@ -83,6 +83,7 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 		return nil, err
 	}
 	p := &process{spec: spec, gone: make(chan struct{}), run: newRunner(o.out, spec.Limits, o.launcher.spawner.run)}
+	p.run.attach = spec.Attach
 	defer func() {
 		if err == nil {
 			return

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,7 +44,9 @@ type runner struct {
 	spawn  func(func() error) error
 	cmd    *exec.Cmd // with the next, from when go-plugin has made them
 	dir    string    // of its sockets
+	attach string    // a program that runs already; empty: one is started
 
+	conn     atomic.Pointer[net.Conn] // to the program that was attached to
 	started  atomic.Bool
 	killed   atomic.Bool
 	pid      atomic.Int64
@@ -67,6 +70,9 @@ func newRunner(out *output, limits Limits, spawn func(func() error) error) *runn
 // Start implements go-plugin's runner.Runner.
 func (r *runner) Start(context.Context) error {
 	r.started.Store(true)
+	if r.attach != "" {
+		return r.attachTo()
+	}
 	stdin, ours, err := os.Pipe()
 	if err != nil {
 		r.never()
@@ -122,7 +128,7 @@ func (r *runner) ended() {
 
 // readStdout hands the first line on, and takes the rest as output.
 func (r *runner) readStdout(stdout io.Reader) {
-	pid := r.cmd.Process.Pid
+	pid := int(r.pid.Load())
 	first := true
 	copyLines(stdout, func(s string) {
 		if !first {
@@ -188,6 +194,7 @@ func (r *runner) Wait(context.Context) error {
 // started.
 func (r *runner) Kill(context.Context) error {
 	r.killed.Store(true)
+	r.letGo()
 	if pid := int(r.pid.Load()); pid != 0 {
 		select {
 		case <-r.exited: // its number may be another's by now
@@ -216,7 +223,7 @@ func (*runner) Diagnose(context.Context) string { return "" }
 // PluginToHost implements go-plugin's runner.Runner. The process chooses its
 // address, and no address but a socket of its own is dialled.
 func (r *runner) PluginToHost(network, addr string) (string, string, error) {
-	if network != "unix" || filepath.Dir(filepath.Clean(addr)) != filepath.Clean(r.dir) {
+	if network != "unix" || filepath.Dir(filepath.Clean(addr)) != filepath.Clean(r.home()) {
 		return "", "", fmt.Errorf("%w: it wants to be called at %s %q, which is not in the folder that it was given", ErrHandshake, network, addr)
 	}
 	return network, addr, nil

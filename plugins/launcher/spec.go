@@ -20,8 +20,9 @@ import (
 type Spec struct {
 	// Name is the recipe's name, Version and Summary what its Info says.
 	Name, Version, Summary string
-	// Path is the program, an absolute path; Args are its arguments.
+	// Path is the program, an absolute path.
 	Path string
+	// Args are its arguments.
 	Args []string
 	// SHA256 is the program's, and is compared at every start. Nil: the program is
 	// trusted as it is, as a host's own is.
@@ -39,6 +40,10 @@ type Spec struct {
 	// HostSocket says that the process reaches etcd by a socket of the host's, for
 	// programs without go-plugin's broker.
 	HostSocket bool
+	// Attach is what plugins.Debug returned: a program that runs already is taken for
+	// the process, under a debugger or in a test. Path, Args, SHA256, Limits and Env
+	// then say nothing. Empty: the program at Path is started.
+	Attach string
 	// Env is added to the environment of the process, which has otherwise nothing
 	// of the host's but PATH, the language and the time zone. KEY=value.
 	Env []string
@@ -81,12 +86,15 @@ func resolve(s Spec) (*resolved, error) {
 	switch {
 	case s.Name == "":
 		return nil, specError(s.Name, "name", "is empty")
-	case s.Path == "":
+	case s.Path == "" && s.Attach == "":
 		return nil, specError(s.Name, "path", "is empty")
 	case len(s.SHA256) != 0 && len(s.SHA256) != sha256Size:
 		return nil, specError(s.Name, "sha256", "has %d bytes instead of %d", len(s.SHA256), sha256Size)
 	case len(s.Services) == 0:
 		return nil, specError(s.Name, "services", "is empty")
+	}
+	if s.Attach != "" {
+		s.SHA256, s.Limits, s.HostSocket = nil, Limits{StartTimeout: s.Limits.StartTimeout}, true
 	}
 	if s.Limits.StartTimeout <= 0 {
 		s.Limits.StartTimeout = DefaultStartTimeout
