@@ -79,6 +79,13 @@ func Run(t *testing.T, r recipe.Recipe, opts ...Option) {
 	}
 	cfg.Host = hostAgain(t)
 	t.Run(string(conformance.InProcess), func(t *testing.T) { run(t, conformance.InProcessSubject(r), cfg) })
+	t.Run(string(conformance.Connection), func(t *testing.T) {
+		subject, err := conformance.ConnectionSubject(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, subject, cfg)
+	})
 	t.Run(string(conformance.Subprocess), func(t *testing.T) {
 		subject, err := conformance.ProgramSubject(t.Context(), *program, describe(t, r, o))
 		if err != nil {

@@ -23,6 +23,7 @@ func tireless(log *slog.Logger) launcher.Config {
 type supervised struct {
 	launcher *launcher.Launcher
 	plugin   *launcher.Plugin
+	attached bool // it has no process of its own
 
 	mu   sync.Mutex
 	open recipe.Reporter // the instance that the host opened last
@@ -48,11 +49,22 @@ func (k kept) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegistra
 	return i, err
 }
 
-// awaitReady waits until the process serves.
-func (v *supervised) awaitReady(ctx context.Context) error { return v.await(ctx, 0) }
+// A mark tells one start of a plugin from the next.
+type mark struct {
+	pid  int
+	took time.Duration
+}
 
-// await waits until a process serves that is not the one of this number.
-func (v *supervised) await(ctx context.Context, but int) error {
+func (v *supervised) mark() mark {
+	s := v.plugin.Status()
+	return mark{s.PID, s.Started}
+}
+
+// awaitReady waits until the plugin serves.
+func (v *supervised) awaitReady(ctx context.Context) error { return v.await(ctx, mark{}) }
+
+// await waits until a start of the plugin serves that is not this one.
+func (v *supervised) await(ctx context.Context, but mark) error {
 	v.mu.Lock()
 	open := v.open
 	v.mu.Unlock()
@@ -61,20 +73,27 @@ func (v *supervised) await(ctx context.Context, but int) error {
 	}
 	for {
 		report, changed := open.Report()
-		status := v.plugin.Status()
+		status, is := v.plugin.Status(), v.mark()
 		switch {
-		case report.State == recipe.StateReady && status.PID != 0 && status.PID != but:
+		case report.State == recipe.StateReady && is != but && (v.attached || is.pid != 0):
 			return nil
 		case report.State == recipe.StateQuarantined || report.State == recipe.StateStopped:
 			return fmt.Errorf("it is %v: %s%s", report.State, report.Detail, lastWords(status))
 		}
+		look := time.NewTimer(lookAgain) // a start that follows at once changes no state
 		select {
 		case <-changed:
+		case <-look.C:
 		case <-ctx.Done():
+			look.Stop()
 			return fmt.Errorf("it is %v: %s%s: %w", report.State, report.Detail, lastWords(status), ctx.Err())
 		}
+		look.Stop()
 	}
 }
+
+// lookAgain is the time between two looks at a plugin that is being started.
+const lookAgain = 5 * time.Millisecond
 
 func lastWords(s launcher.Status) string {
 	if s.Crash == nil || s.Crash.Output == "" {
@@ -88,11 +107,11 @@ func lastWords(s launcher.Status) string {
 func (v *supervised) faults() faults {
 	return faults{
 		crash: func(ctx context.Context) error {
-			pid := v.plugin.Status().PID
-			if err := signal(pid, kill); err != nil {
+			before := v.mark()
+			if err := signal(before.pid, kill); err != nil {
 				return err
 			}
-			return v.await(ctx, pid)
+			return v.await(ctx, before)
 		},
 		pause:  func() error { return signal(v.plugin.Status().PID, pause) },
 		resume: func() error { return signal(v.plugin.Status().PID, resume) },
