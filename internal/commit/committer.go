@@ -183,6 +183,9 @@ func (c *Committer) run() {
 		c.mu.Unlock()
 		batch := c.fit(candidates, maxOps)
 		c.send(batch)
+		if len(batch) > 1 {
+			Gather(len(batch), c.cfg.MaxTxns, c.waiting)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@
 // A lone transaction is sent at once. Transactions that arrive while one is
 // under way wait for the next request, which goes when that one has an answer
 // or when enough have come, and travel in it together, each nested with its own
-// compares: same guarantees, a fraction of the raft entries. If all of them
+// compares: same guarantees, a fraction of the raft entries. When they are answered
+// the next request is held back for at most a tenth of a millisecond, until those
+// callers are back who go round in a loop: see Gather. If all of them
 // will likely take their first branch they are tried as one plain transaction,
 // which is cheaper still: all compares together, then all operations. It does
 // what each alone would do, or nothing, and then they are nested after all.

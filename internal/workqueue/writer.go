@@ -180,7 +180,17 @@ func (w *Writer) write(ctx context.Context) {
 		if batch = w.room(ctx, batch); len(batch) > 0 {
 			w.flush(ctx, batch)
 		}
+		if len(batch) > 1 {
+			commit.Gather(len(batch), w.maxOps, w.waits)
+		}
 	}
+}
+
+// waits returns how many entries wait to be sent.
+func (w *Writer) waits() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.pending)
 }
 
 // load reads what the guards compare, where it is not known.
