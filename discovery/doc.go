@@ -16,6 +16,9 @@
 // no allocation after the first time, and all resolvers of a client with the same
 // options share one watch per service.
 //
+// [HostCheck]s of an instance are carried out by hosts, or whoever calls
+// [RunChecks], one at a time for each; what they find is in its state.
+//
 // # Failure
 //
 // If a process dies its instances vanish after the session's TTL. If etcd is away
