@@ -87,7 +87,7 @@ func (c *Catalog) Load(ctx context.Context) ([]Entry, error) {
 		})
 	}
 	all.Wait()
-	entries = append(entries, c.strangers(pins)...)
+	entries = slices.Concat(entries, c.strangers(pins))
 	slices.SortFunc(entries, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 	return entries, nil
 }

@@ -86,7 +86,7 @@ func TestWhatIsNotWhatWasAdded(t *testing.T) {
 		"another manifest": {func(t *testing.T, s scene) {
 			edit(t, filepath.Join(s.plugins, ManifestName), "on a schedule", "at night")
 		}, ErrChanged, ManifestName},
-		"a broken manifest": {func(t *testing.T, s scene) { edit(t, filepath.Join(s.plugins, ManifestName), "summary", "sumary") }, ErrManifest, "sumary"},
+		"a broken manifest": {func(t *testing.T, s scene) { edit(t, filepath.Join(s.plugins, ManifestName), "summary", "summaries") }, ErrManifest, "summaries"},
 		"no descriptors":    {func(t *testing.T, s scene) { must(t, os.Remove(filepath.Join(s.plugins, "jobs.binpb"))) }, ErrMissing, "jobs.binpb"},
 		"other descriptors": {func(t *testing.T, s scene) {
 			b := string(descriptors(t)) // a field that nobody knows, at the end

@@ -32,7 +32,10 @@ func Describe(ctx context.Context, binary string) (*Package, error) {
 	if p.Source, err = m.Marshal(); err != nil {
 		return nil, err
 	}
-	return p, p.complete()
+	if err := p.complete(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // manifestOf makes the manifest of what a binary says of itself.

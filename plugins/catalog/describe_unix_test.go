@@ -3,6 +3,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -46,7 +47,7 @@ func TestABinaryThatDescribesItself(t *testing.T) {
 	}
 	again, err := Read(within(t), binary)
 	must(t, err)
-	if string(again.Source) != string(p.Source) {
+	if !bytes.Equal(again.Source, p.Source) {
 		t.Error("asked again it has another manifest")
 	}
 	c, _ := newCatalog(t, Config{})

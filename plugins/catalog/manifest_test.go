@@ -53,7 +53,7 @@ func TestManifest(t *testing.T) {
 // Each mistake is one change of a manifest that is right.
 func TestMistakesInManifests(t *testing.T) {
 	for name, c := range map[string]struct{ replace, by, want string }{
-		"an unknown key":          {"summary:", "sumary:", `sumary: unknown key; did you mean "summary"?`},
+		"an unknown key":          {"summary:", "summaries:", `summaries: unknown key; did you mean "summary"?`},
 		"an unknown key inside":   {"{file: jobs.pyz}", "{file: jobs.pyz, sha265: a}", `binaries.any.sha265: unknown key; did you mean "sha256"?`},
 		"a key given twice":       {"language: go", "name: jobs", "line 6: key \"name\""},
 		"not YAML":                {"language: go", "language: [", "line "},

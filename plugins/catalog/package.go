@@ -197,21 +197,21 @@ func (c *Catalog) Pieces() (_ *Pieces, err error) {
 	return &Pieces{dir: dir, open: f, p: Package{Binary: f.Name()}}, nil
 }
 
-// Manifest, Signature, Descriptors and Binary take a part of a file each. The error
-// is [ErrTooLarge] for more than a plugin may have.
+// Manifest takes a part of the manifest. The error is [ErrTooLarge] for more than a
+// plugin may have.
 func (p *Pieces) Manifest(b []byte) error { return grow("manifest", &p.p.Source, b, maxManifest) }
 
-// Signature is like Manifest.
+// Signature takes a part of the signature, as Manifest does.
 func (p *Pieces) Signature(b []byte) error {
 	return grow("signature", &p.p.Signature, b, maxSignature)
 }
 
-// Descriptors is like Manifest.
+// Descriptors takes a part of the descriptors, as Manifest does.
 func (p *Pieces) Descriptors(b []byte) error {
 	return grow("descriptors", &p.p.Descriptors, b, maxDescriptors)
 }
 
-// Binary is like Manifest.
+// Binary takes a part of the binary, as Manifest does.
 func (p *Pieces) Binary(b []byte) error {
 	if p.size += int64(len(b)); p.size > maxBinary {
 		return fmt.Errorf("%w: binary: at most %s", ErrTooLarge, Size(maxBinary))

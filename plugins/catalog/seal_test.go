@@ -36,7 +36,7 @@ func TestWhatCannotBeSealed(t *testing.T) {
 		want string
 	}{
 		"no manifest":      {func(f folder) { must(f.t, os.Remove(f.path(ManifestName))) }, ManifestName},
-		"a bad manifest":   {func(f folder) { edit(f.t, f.path(ManifestName), "summary", "sumary") }, "sumary"},
+		"a bad manifest":   {func(f folder) { edit(f.t, f.path(ManifestName), "summary", "summaries") }, "summaries"},
 		"a missing binary": {func(f folder) { must(f.t, os.Remove(f.path("jobs"))) }, "jobs"},
 		"another binary":   {func(f folder) { f.seal().write("jobs", "x") }, "the manifest says"},
 		"bad descriptors":  {func(f folder) { f.write("jobs.binpb", "x") }, "FileDescriptorSet"},

@@ -49,7 +49,7 @@ func checkKeys(path string, tree any, t reflect.Type) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if own, ok := reflect.New(t).Interface().(json.Unmarshaler); ok {
+	if own, ok := reflect.TypeAssert[json.Unmarshaler](reflect.New(t)); ok {
 		b, err := json.Marshal(tree)
 		if err == nil {
 			err = own.UnmarshalJSON(b)
@@ -62,7 +62,7 @@ func checkKeys(path string, tree any, t reflect.Type) error {
 	switch node := tree.(type) {
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(node)) {
-			value, inner := node[key], t
+			var inner reflect.Type
 			switch t.Kind() {
 			case reflect.Struct:
 				f, known := fieldOf(t, key)
@@ -75,7 +75,7 @@ func checkKeys(path string, tree any, t reflect.Type) error {
 			default:
 				return nil // the decoder names the type
 			}
-			if err := checkKeys(join(path, key), value, inner); err != nil {
+			if err := checkKeys(join(path, key), node[key], inner); err != nil {
 				return err
 			}
 		}

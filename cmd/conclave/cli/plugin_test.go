@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -160,6 +162,33 @@ func (s *serving) plugins() []struct {
 	return all
 }
 
+// servesOverHTTP fails the test unless the host knows the plugin everywhere, with no
+// code for it.
+func (s *serving) servesOverHTTP() {
+	s.t.Helper()
+	for _, c := range []struct{ method, path, body, want string }{
+		{http.MethodPost, "/trial.v1.TrialService/Version", `"?"`, `"1.0.0?"`},
+		{http.MethodGet, "/openapi.json", "", `"/trial.v1.TrialService/Version"`},
+		{http.MethodGet, "/ui/", "", "trial.v1.TrialService"},
+		{http.MethodGet, "/metrics", "", `conclave_plugin_up{recipe="trial",version="1.0.0"} 1`},
+	} {
+		req, err := http.NewRequestWithContext(s.t.Context(), c.method, s.api+c.path, strings.NewReader(c.body))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil || !strings.Contains(string(b), c.want) {
+			s.t.Errorf("%s %s: %v, %.2000s", c.method, c.path, err, b)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
 // lines are what a process writes, while others read it.
 type lines struct {
 	mu   sync.Mutex
@@ -196,6 +225,7 @@ func TestPluginsOfAServingHost(t *testing.T) {
 	if out, complaint, code := s.conclave("call", "trial.v1.TrialService/Version", `"?"`, "--api", s.api); code != 0 || out != "\"1.0.0?\"\n" {
 		t.Errorf("call: exit %d, %s %s", code, out, complaint)
 	}
+	s.servesOverHTTP()
 	pid := s.plugins()[0].PID
 	s.stop()
 	if !gone(pid) {
