@@ -83,10 +83,13 @@ func watchedBy(b *testing.B, kind string, begin func(b *testing.B, e *coretest.E
 	var m measure
 	var before, after time.Duration // of the children
 	for range watchProcesses {
-		p := coretest.Child(b, kind, "ETCD="+e.Endpoint())
-		defer p.Kill()
-		children = append(children, p)
+		children = append(children, coretest.Child(b, kind, "ETCD="+e.Endpoint()))
 	}
+	defer func() {
+		for _, p := range children {
+			p.Kill()
+		}
+	}()
 	for _, p := range children {
 		before += told(b, p, &m, 0)
 	}
