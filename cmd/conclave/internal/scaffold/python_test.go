@@ -1,6 +1,7 @@
 package scaffold_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/conclavehq/conclave/cmd/conclave/internal/scaffold"
+	"github.com/conclavehq/conclave/recipes/recipetest/conformance"
 )
 
 // pythonPath returns a PATH on which python3 has grpcio, or skips the test.
@@ -33,6 +35,41 @@ func TestPythonProject(t *testing.T) {
 	for _, want := range []string{`"seat-map"`, "acme.seatmap.v1.SeatMapService", `"hostSocket": true`} {
 		if !strings.Contains(said, want) {
 			t.Errorf("--describe does not say %s", want)
+		}
+	}
+}
+
+// A project in Python behaves as a recipe must.
+func TestPythonConformance(t *testing.T) {
+	t.Setenv("PATH", pythonPath(t))
+	dir := write(t, scaffold.Project{Name: "seat-map", Lang: scaffold.Python, Owner: "acme"})
+	output(t, dir, "python3", "build.py")
+	program := conformance.Program{Path: filepath.Join(dir, "seat-map")}
+	subject, err := conformance.ProgramSubject(t.Context(), program, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suite, err := conformance.New(t.Context(), subject, conformance.Config{Scenarios: []conformance.Scenario{{
+		Name: "room",
+		Take: conformance.NewCall("acme.seatmap.v1.SeatMapService/Enter", `{"name":"$name"}`),
+		Show: conformance.NewCall("acme.seatmap.v1.SeatMapService/List", `{"name":"$name"}`),
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := suite.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, check := range suite.Checks() {
+		switch r := suite.Run(context.WithoutCancel(t.Context()), check); r.Outcome {
+		case conformance.Failed:
+			t.Errorf("%s: %s, but: %s", check.Name, check.Promise, r.Detail)
+		case conformance.Skipped:
+			t.Logf("%s: skipped: %s", check.Name, r.Detail)
+		case conformance.Passed:
+			t.Logf("%s: passed in %s", check.Name, r.Took)
 		}
 	}
 }

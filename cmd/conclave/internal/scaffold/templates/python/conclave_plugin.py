@@ -328,12 +328,15 @@ async def _serve(recipe, log):
     print(f"1|1|unix|{path}|grpc|", flush=True)
 
     def host_gone():
-        sys.stdin.buffer.read()  # on which the host says nothing: its end is the host's
+        while os.read(0, 4096):  # the host says nothing there: its end is the host's
+            pass
         os._exit(0 if plugin.draining else 3)
 
     threading.Thread(target=host_gone, daemon=True).start()
     await plugin.stopped.wait()
-    await server.stop(1)
+    await server.stop(0.1)  # for the answer to Shutdown
+    sys.stderr.flush()
+    os._exit(0)  # a thread still reads standard input
 
 
 def serve(recipe):
