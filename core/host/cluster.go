@@ -44,7 +44,8 @@ func (c Config) checkCluster() error {
 			return configError("etcd.join", "%q %w", u, err)
 		}
 	}
-	return errors.Join(checkAddr("etcd.advertise_client", e.AdvertiseClient), checkAddr("etcd.advertise_peer", e.AdvertisePeer),
+	return errors.Join(checkListen("etcd.listen_client", e.ListenClient, "etcd.advertise_client"), checkListen("etcd.listen_peer", e.listenPeer(c.Name), "etcd.advertise_peer"),
+		checkAddr("etcd.advertise_client", e.AdvertiseClient), checkAddr("etcd.advertise_peer", e.AdvertisePeer),
 		c.checkFounders(), c.checkPeerAddr())
 }
 
@@ -54,6 +55,15 @@ func checkURL(address string) error {
 		return errors.New("is not http://host:port or https://host:port")
 	}
 	return nil
+}
+
+// checkListen refuses a name where etcd takes an address alone.
+func checkListen(field, addr, advertise string) error {
+	name, _, err := net.SplitHostPort(addr)
+	if err != nil || name == "" || name == "localhost" || net.ParseIP(name) != nil {
+		return nil //nolint:nilerr // checkAddr tells what is no address at all
+	}
+	return configError(field, "etcd listens on IP addresses, and %s is a name: give one, and the name in %s", name, advertise)
 }
 
 // checkFounders is about initial_cluster.

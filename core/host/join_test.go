@@ -109,7 +109,7 @@ func TestCheckOfClusters(t *testing.T) {
 	}{
 		"another name":    {"c", host.Etcd{InitialCluster: peers}, `etcd.initial_cluster: has no member "c", which is this host's name`},
 		"no URL":          {"a", host.Etcd{InitialCluster: map[string]string{"a": "127.0.0.1:1"}}, `etcd.initial_cluster: a: "127.0.0.1:1" is not http://host:port`},
-		"one URL twice":   {"a", host.Etcd{InitialCluster: map[string]string{"a": "http://x:1", "b": "http://x:1"}}, "etcd.initial_cluster: a and b are both at http://x:1"},
+		"one URL twice":   {"a", host.Etcd{InitialCluster: map[string]string{"a": "http://127.0.0.1:1", "b": "http://127.0.0.1:1"}}, "etcd.initial_cluster: a and b are both at http://127.0.0.1:1"},
 		"two addresses":   {"a", host.Etcd{InitialCluster: peers, AdvertisePeer: "127.0.0.1:3"}, "etcd.initial_cluster: says that a is at http://127.0.0.1:1"},
 		"any port":        {"a", host.Etcd{Join: join, ListenPeer: "127.0.0.1:0"}, "etcd.listen_peer: the other members cannot know a port"},
 		"any address":     {"a", host.Etcd{Join: join, ListenPeer: "0.0.0.0:2380"}, "etcd.advertise_peer: is empty, and the other members cannot reach 0.0.0.0:2380"},
@@ -117,6 +117,8 @@ func TestCheckOfClusters(t *testing.T) {
 		"join nowhere":    {"a", host.Etcd{Join: host.Addresses{"localhost"}}, `etcd.join: "localhost" is not http://host:port`},
 		"join externally": {"a", host.Etcd{Join: join, Endpoints: []string{"http://127.0.0.1:9"}}, "etcd: join, advertise_client, advertise_peer and initial_cluster_token are for mode embedded"},
 		"advertised":      {"a", host.Etcd{AdvertiseClient: "here"}, `etcd.advertise_client: "here" is not host:port`},
+		"listen by name":  {"a", host.Etcd{ListenClient: "here:1"}, "etcd.listen_client: etcd listens on IP addresses, and here is a name"},
+		"found by name":   {"a", host.Etcd{InitialCluster: map[string]string{"a": "http://here:1"}}, "etcd.listen_peer: etcd listens on IP addresses, and here is a name"},
 		"open to others":  {"a", host.Etcd{InitialCluster: map[string]string{"a": "http://192.0.2.1:1"}}, "etcd.listen_peer: 192.0.2.1:1 is reachable from other machines"},
 	} {
 		cfg := host.Config{Name: tt.name, DataDir: "d", Etcd: tt.etcd}

@@ -94,7 +94,7 @@ func (a *app) devNodes(ctx context.Context, cfg host.Config, plugins []string, n
 // claimDev makes the data directory and keeps every other dev from it.
 func claimDev(dir string, n int) (release func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, hostError(fmt.Errorf("data directory: %w", err), "", "")
 	}
 	for i := range n {
 		if err := embedded.Free(filepath.Join(dir, nodeName(i))); err != nil {
@@ -108,7 +108,7 @@ func claimDev(dir string, n int) (release func(), err error) {
 		return nil, hostError(fmt.Errorf("%w: %s is held by process %s", embedded.ErrDataDirInUse, dir, strings.TrimSpace(string(b))), "", "")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
+		return nil, hostError(fmt.Errorf("data directory: %w", err), "", "")
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)

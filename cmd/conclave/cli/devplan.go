@@ -105,7 +105,7 @@ func nodeAddr(flag, base, before string, i int) (string, error) {
 
 func addressError(addr string, err error) error {
 	if !errors.Is(err, syscall.EADDRINUSE) {
-		return err
+		return hostError(err, "", "")
 	}
 	return &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "address_in_use", cause: err,
 		Message: addr + " is in use: another process listens there, perhaps another conclave",
@@ -123,7 +123,7 @@ func readPlan(dir string, n int) (nodePlan, error) {
 		return none, nil
 	}
 	if err != nil {
-		return none, fmt.Errorf("data directory: %w", err)
+		return none, hostError(fmt.Errorf("data directory: %w", err), "", "")
 	}
 	var plan nodePlan
 	if err := json.Unmarshal(b, &plan); err != nil {

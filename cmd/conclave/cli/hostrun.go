@@ -117,7 +117,7 @@ func hostError(err error, addresses, freeAddresses string) error {
 	e := &Error{Exit: ExitFailed, Code: "failed_precondition", Reason: "failed", Message: oneLine(err), cause: err}
 	inUse, listens := errors.AsType[*host.AddressInUseError](err)
 	switch {
-	case e.ofMembership(err):
+	case e.ofStart(err):
 	case errors.Is(err, embedded.ErrDataDirInUse):
 		e.Reason = "data_dir_in_use"
 		e.Hint = "stop that process, or use another directory with --data-dir"

@@ -91,6 +91,7 @@ func TestScripts(t *testing.T) {
 			"trialfolder": scriptTrialFolder,
 			"killplugin":  scriptKillPlugin,
 			"freeport":    scriptFreePort,
+			"within":      scriptWithin,
 		},
 	})
 }
@@ -212,6 +213,24 @@ func scriptFails(ts *testscript.TestScript, neg bool, args []string) {
 // scriptPortOf sets PORT to the port of a URL.
 func scriptPortOf(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("PORT", args[0][strings.LastIndexByte(args[0], ':')+1:])
+}
+
+// scriptWithin is fails for a command that must be quick about it: on a machine that
+// is busy, ten times slower.
+func scriptWithin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 4 || args[1] != "fails" {
+		ts.Fatalf("usage: within duration fails code command...")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	began := time.Now()
+	scriptFails(ts, false, args[2:])
+	switch took := time.Since(began); {
+	case took > 10*limit:
+		ts.Fatalf("it took %v", took)
+	case took > limit:
+		ts.Logf("it took %v, which is not quick", took)
+	}
 }
 
 // scriptFreePort sets a variable to a port that nobody listens on.

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 
 	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
-	"github.com/conclavehq/conclave/core/embedded"
 )
 
 // A memberView is a member, as member ls shows it.
@@ -215,20 +214,4 @@ func passes(err error) bool {
 		}
 	}
 	return statusCode(err) == codes.Unavailable
-}
-
-// ofMembership explains why a host did not start, or ended, that is not or no more
-// the member that its configuration says.
-func (e *Error) ofMembership(err error) bool {
-	switch {
-	case errors.Is(err, embedded.ErrRemoved):
-		e.Reason = "member_removed"
-		e.Hint = "move the data directory away, and join anew: conclave serve --join URL"
-	case errors.Is(err, embedded.ErrMemberExists):
-		e.Reason = "member_exists"
-		e.Hint = "if its data are lost, on another host: conclave member replace NAME, and then here with --join; else take another --name and address"
-	default:
-		return false
-	}
-	return true
 }
