@@ -33,6 +33,7 @@ const (
 // Exit codes: 0 when the host ended it, 1 when it was run by hand or could not
 // begin, 3 when its host was gone.
 func Serve(r recipe.Recipe, opts ...Option) {
+	//nolint:revive // it is the whole of main
 	os.Exit(run(process{args: os.Args[1:], getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, r, newOptions(opts)))
 }
 

@@ -158,16 +158,17 @@ func (s *series) metric(name, help string, kind dto.MetricType, m *dto.Metric) p
 		dto.MetricType_SUMMARY: m.GetSummary() != nil, dto.MetricType_HISTOGRAM: m.GetHistogram() != nil,
 	}
 	names := slices.Sorted(maps.Keys(labels))
-	key := name
+	var key strings.Builder
+	key.WriteString(name)
 	full := &dto.Metric{Counter: m.GetCounter(), Gauge: m.GetGauge(), Untyped: m.GetUntyped(), Summary: m.GetSummary(), Histogram: m.GetHistogram()}
 	for _, n := range names {
-		key += fmt.Sprintf(" %s=%q", n, labels[n])
-		full.Label = append(full.Label, &dto.LabelPair{Name: proto.String(n), Value: proto.String(labels[n])})
+		fmt.Fprintf(&key, " %s=%q", n, labels[n])
+		full.Label = append(full.Label, &dto.LabelPair{Name: new(n), Value: new(labels[n])})
 	}
-	if !there[kind] || s.seen[key] {
+	if !there[kind] || s.seen[key.String()] {
 		return nil
 	}
-	s.seen[key] = true
+	s.seen[key.String()] = true
 	only(full, kind)
 	return told{prometheus.NewDesc(name, strings.ToValidUTF8(help, "\uFFFD"), names, nil), full}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/conclavehq/conclave/core/host"
 	"github.com/conclavehq/conclave/core/recipe"
@@ -18,7 +17,6 @@ import (
 
 // measured is a recipe that tells metrics, good and bad ones.
 type measured struct {
-	keeper
 	name string
 	tell func() ([]*dto.MetricFamily, error)
 }
@@ -34,13 +32,13 @@ func (measured) Close(context.Context) error { return nil }
 func (m measured) Collect(context.Context) ([]*dto.MetricFamily, error) { return m.tell() }
 
 func family(name string, kind dto.MetricType, metrics ...*dto.Metric) *dto.MetricFamily {
-	return &dto.MetricFamily{Name: proto.String(name), Help: proto.String("Help of " + name), Type: kind.Enum(), Metric: metrics}
+	return &dto.MetricFamily{Name: new(name), Help: new("Help of " + name), Type: kind.Enum(), Metric: metrics}
 }
 
 func counter(v float64, labels ...string) *dto.Metric {
-	m := &dto.Metric{Counter: &dto.Counter{Value: proto.Float64(v)}}
+	m := &dto.Metric{Counter: &dto.Counter{Value: new(v)}}
 	for i := 0; i < len(labels); i += 2 {
-		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(labels[i]), Value: proto.String(labels[i+1])})
+		m.Label = append(m.Label, &dto.LabelPair{Name: new(labels[i]), Value: new(labels[i+1])})
 	}
 	return m
 }
@@ -59,13 +57,13 @@ func TestMetricsOfRecipes(t *testing.T) {
 			many.Metric = append(many.Metric, counter(1, "n", strings.Repeat("x", n+1)))
 		}
 		return []*dto.MetricFamily{
-			family("conclave_calls_total", dto.MetricType_GAUGE, &dto.Metric{Gauge: &dto.Gauge{Value: proto.Float64(1)}}),
-			family("tokens_total", dto.MetricType_GAUGE, &dto.Metric{Gauge: &dto.Gauge{Value: proto.Float64(1)}}),
+			family("conclave_calls_total", dto.MetricType_GAUGE, &dto.Metric{Gauge: &dto.Gauge{Value: new(1.0)}}),
+			family("tokens_total", dto.MetricType_GAUGE, &dto.Metric{Gauge: &dto.Gauge{Value: new(1.0)}}),
 			family("recipe_tokens_total", kind, counter(1, "other", "label")),
 			family("not a name", kind, counter(1)),
 			family("twice_total", kind, counter(1), counter(2), counter(1, "recipe", "good"), counter(1, "__name__", "x"), counter(1, "no label", "x"), counter(1, "l", "\xff")),
 			family("empty_total", kind, &dto.Metric{}),
-			family("both_total", kind, &dto.Metric{Counter: &dto.Counter{Value: proto.Float64(1)}, Gauge: &dto.Gauge{Value: proto.Float64(7)}}),
+			family("both_total", kind, &dto.Metric{Counter: &dto.Counter{Value: new(1.0)}, Gauge: &dto.Gauge{Value: new(7.0)}}),
 			nil, {}, many,
 		}, nil
 	}}

@@ -123,7 +123,6 @@ func TestRemovalEndsWaitingCalls(t *testing.T) {
 // mutable is a recipe that stands for something outside: it tells how that is, and
 // exchanges what it serves.
 type mutable struct {
-	keeper
 	env recipe.Env
 
 	mu      sync.Mutex
@@ -324,10 +323,7 @@ func TestAdminServices(t *testing.T) {
 }
 
 // checked is a recipe that knows whether it is well.
-type checked struct {
-	keeper
-	wrong *atomic.Pointer[error]
-}
+type checked struct{ wrong *atomic.Pointer[error] }
 
 func (checked) Info() recipe.Info { return recipe.Info{Name: "checked", Version: "1.0.0"} }
 

@@ -101,13 +101,19 @@ func (i *instance) become(s recipe.State, format string, args ...any) {
 	close(i.changed)
 	i.changed = make(chan struct{})
 	i.mu.Unlock()
-	level := slog.LevelInfo
-	if s == recipe.StateDegraded || s == recipe.StateBackoff {
-		level = slog.LevelWarn
-	} else if s == recipe.StateQuarantined {
-		level = slog.LevelError
+	i.log.Log(context.Background(), loudness(s), "plugin "+s.String(), "version", version, "why", detail)
+}
+
+// loudness is the level at which a state is logged.
+func loudness(s recipe.State) slog.Level {
+	switch s {
+	case recipe.StateQuarantined:
+		return slog.LevelError
+	case recipe.StateDegraded, recipe.StateBackoff:
+		return slog.LevelWarn
+	default:
+		return slog.LevelInfo
 	}
-	i.log.Log(context.Background(), level, "plugin "+s.String(), "version", version, "why", detail)
 }
 
 // status is the whole of what is known.

@@ -142,18 +142,17 @@ func (l *Launcher) Close(ctx context.Context) error {
 		return nil
 	}
 	var all sync.WaitGroup
-	errs := make([]error, len(open))
-	for n, i := range open {
-		all.Go(func() { errs[n] = i.Close(ctx) })
+	for _, i := range open {
+		all.Go(func() { _ = i.Close(ctx) }) // never fails
 	}
 	all.Wait()
 	l.spawner.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.dir != "" {
-		errs = append(errs, os.RemoveAll(l.dir), l.dirLock.Close())
+	if l.dir == "" {
+		return nil
 	}
-	return errors.Join(errs...)
+	return errors.Join(os.RemoveAll(l.dir), l.dirLock.Close())
 }
 
 // enlist makes an instance one of those that Close ends.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	lockv1 "github.com/conclavehq/conclave/api/conclave/lock/v1"
@@ -87,9 +89,9 @@ func TestOwnershipsSurvive(t *testing.T) {
 				})
 				waiters(t, c, name, n+1)
 			}
-			before := places(t, c, name)
+			before := places(t, name)
 			end(t, p)
-			if after := places(t, c, name); after != before {
+			if after := places(t, name); after != before {
 				t.Errorf("the line was %s and is %s", before, after)
 			}
 			if _, err := release(t, c, owner, name, token); err != nil {
@@ -114,7 +116,7 @@ func release(t *testing.T, c *grpc.ClientConn, session, name string, token int64
 }
 
 // places is who holds and waits, with the places in line as they stand in etcd.
-func places(t *testing.T, _ *grpc.ClientConn, name string) string {
+func places(t *testing.T, name string) string {
 	t.Helper()
 	all := ""
 	for _, kv := range etcd.Dump(t, "/conclave/default/lock/"+name+"/") {
@@ -134,5 +136,42 @@ func waiters(t *testing.T, c *grpc.ClientConn, name string, n int) {
 		if l := got.GetLocks(); len(l) == 1 && strconv.Itoa(int(l[0].GetWaiters())) == strconv.Itoa(n) {
 			return
 		}
+	}
+}
+
+// A host that stops tells those who wait to come again, and leaves their places to
+// the next host.
+func TestPlacesSurviveTheHost(t *testing.T) {
+	t.Parallel()
+	const name = "survives-host"
+	h, p := run(t, launcher.Config{}, self(t, "lock", lock.Recipe{}))
+	becomes(t, p, recipe.StateReady)
+	c := connect(t, h)
+	owner, waiter := openSession(t, c), openSession(t, c)
+	token := acquire(t, c, owner, name)
+	told := make(chan error, 1)
+	go func() {
+		_, err := lockv1.NewLockServiceClient(c).Acquire(within(t), &lockv1.AcquireRequest{SessionId: waiter, Name: name})
+		told <- err
+	}()
+	waiters(t, c, name, 1)
+	before := places(t, name)
+	if err := h.Stop(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; status.Code(err) != codes.Unavailable {
+		t.Errorf("the waiter was told %v", err)
+	}
+	if after := places(t, name); after != before {
+		t.Errorf("the line was %s and is %s", before, after)
+	}
+	next, q := run(t, launcher.Config{}, self(t, "lock", lock.Recipe{}))
+	becomes(t, q, recipe.StateReady)
+	c = connect(t, next)
+	if _, err := release(t, c, owner, name, token); err != nil {
+		t.Errorf("release: %v", err)
+	}
+	if got := acquire(t, c, waiter, name); got <= token {
+		t.Errorf("the waiter has the token %d after %d", got, token)
 	}
 }

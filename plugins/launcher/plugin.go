@@ -189,8 +189,10 @@ func (p *Plugin) Upgrade(ctx context.Context, s Spec) error {
 	if err := compatible(now, next); err != nil {
 		return fmt.Errorf("plugin %q: %w", now.Name, err)
 	}
-	i, err := p.opened()
-	if err != nil {
+	p.mu.Lock()
+	i := p.open
+	p.mu.Unlock()
+	if i == nil {
 		p.adopt(next)
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -319,13 +320,8 @@ func permanent(err error) bool {
 
 // add counts a failure, and says what follows.
 func (c *crashes) add(now time.Time, err error) verdict {
-	kept := c.at[:0]
-	for _, t := range c.at {
-		if now.Sub(t) < c.cfg.Quarantine.Within {
-			kept = append(kept, t)
-		}
-	}
-	c.at = append(kept, now)
+	c.at = slices.DeleteFunc(c.at, func(t time.Time) bool { return now.Sub(t) >= c.cfg.Quarantine.Within })
+	c.at = append(c.at, now)
 	c.row++
 	c.last = err.Error()
 	v := verdict{reason: c.last, detail: c.last, crashes: len(c.at)}
