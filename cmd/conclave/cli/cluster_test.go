@@ -30,8 +30,7 @@ func soaking() bool { return os.Getenv("CONCLAVE_SOAK") == "1" }
 // newCluster starts a dev of three nodes. Commands find its hosts.
 func newCluster(t *testing.T) *house {
 	t.Helper()
-	h := &house{t: t, cache: t.TempDir()}
-	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
+	h := bare(t)
 	h.serve(append(freeDev(), "--nodes", "3")...)
 	return h
 }
@@ -336,6 +335,43 @@ func TestKilledNodes(t *testing.T) {
 	slices.Sort(outages)
 	t.Logf("longest time without a write when the leader was killed: median %v of %v", outages[len(outages)/2].Round(time.Millisecond), outages)
 	t.Logf("%d clients, %d turns, the slowest took %v", clients, l.done.Load(), time.Duration(l.slowest.Load()).Round(time.Millisecond))
+}
+
+// A member whose data are lost is replaced under load: nothing is lost, and there are three
+// again.
+func TestReplacedNodes(t *testing.T) {
+	h := newCluster(t)
+	w := h.work(t.TempDir())
+	l := h.load(8)
+	l.progress("clients at work")
+	lost := []string{h.leader()}
+	if soaking() {
+		lost = append(lost, "node1", "node2", "node3")
+	}
+	for _, name := range lost {
+		began := time.Now()
+		h.slay(name)
+		l.progress("clients at work without " + name)
+		h.ok("member", "replace", name, "--timeout", "1m")
+		if err := os.RemoveAll(filepath.Join(h.cache, "conclave", "dev-nodes3-0", name)); err != nil {
+			t.Fatal(err)
+		}
+		w.put(5)
+		h.ok("dev", "start", name)
+		l.progress("clients at work with the new " + name)
+		voters := 0
+		for _, m := range h.list("member", "ls") {
+			if m.State == "healthy" && m.Role != "learner" {
+				voters++
+			}
+		}
+		if voters != 3 {
+			t.Errorf("%d voters are healthy", voters)
+		}
+		t.Logf("%s was killed and replaced in %v", name, time.Since(began).Round(time.Millisecond))
+	}
+	l.end()
+	w.check()
 }
 
 // work is what commands do beside a load: a lock and a leadership that are held, and
