@@ -135,7 +135,7 @@ func hostError(err error, addresses, freeAddresses string) error {
 		e.Hint = "stop it, or use free ports: " + freeAddresses
 	case errors.Is(err, embedded.ErrCorrupt):
 		e.Reason = "corrupt"
-		e.Hint = "restore it with conclave etcdutl snapshot restore, or move the data directory away to start empty"
+		e.Hint = "restore it with conclave snapshot restore, or move the data directory away to start empty"
 	case errors.Is(err, embedded.ErrConfig), errors.Is(err, host.ErrConfig):
 		e.Exit, e.Code, e.Reason = ExitUsage, "invalid_argument", "invalid_configuration"
 	case errors.Is(err, embedded.ErrNoQuorum):
