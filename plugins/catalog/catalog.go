@@ -44,6 +44,7 @@ func Open(cfg Config, dataDir string) (*Catalog, error) {
 
 // A Plugin is a plugin whose files were checked: what may be run.
 type Plugin struct {
+	// Manifest is what it says of itself.
 	Manifest *Manifest
 	// Pin is what was recorded, or what would be if it were added.
 	Pin Pin
@@ -59,6 +60,7 @@ type Plugin struct {
 
 // An Entry is a plugin of the host, or what stands in its way.
 type Entry struct {
+	// Name is the plugin's, or that of the folder that stands for one.
 	Name string
 	// Pin is what plugins.lock has. Its Version is empty if it has nothing.
 	Pin Pin

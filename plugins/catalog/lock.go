@@ -18,12 +18,15 @@ const LockName = "plugins.lock"
 
 // A Pin is a line of plugins.lock: exactly what was added.
 type Pin struct {
-	Name    string `json:"name"`
+	// Name is the plugin's.
+	Name string `json:"name"`
+	// Version is the manifest's.
 	Version string `json:"version"`
 	// SHA256 is the binary's.
 	SHA256 Sum `json:"sha256"`
-	// Manifest and Descriptors are the SHA-256 of these files.
-	Manifest    Sum `json:"manifest"`
+	// Manifest is the SHA-256 of plugin.yaml.
+	Manifest Sum `json:"manifest"`
+	// Descriptors is the SHA-256 of the FileDescriptorSet.
 	Descriptors Sum `json:"descriptors"`
 	// Key is the id of the trusted key that signed the manifest when it was added.
 	// Empty: none had.

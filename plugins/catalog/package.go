@@ -21,14 +21,16 @@ func Platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 // A Package is a plugin as it is handed over, not yet a part of a host: its
 // manifest, checked, and the files that the manifest names.
 type Package struct {
+	// Manifest is what the plugin says of itself.
 	Manifest *Manifest
 	// Source is the manifest's file, which a signature is over.
 	Source []byte
 	// Signature is nil if there is none.
 	Signature []byte
-	// Descriptors is a FileDescriptorSet, and Files the same, read.
+	// Descriptors is the file with a FileDescriptorSet.
 	Descriptors []byte
-	Files       *descriptorpb.FileDescriptorSet
+	// Files is what the descriptors are.
+	Files *descriptorpb.FileDescriptorSet
 	// Binary is the path of the file for this platform.
 	Binary string
 

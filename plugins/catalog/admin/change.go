@@ -197,7 +197,7 @@ func (s *Service) exchange(ctx context.Context, h Host, p *plugin, pkg *catalog.
 	if prepared.Pin.Version == p.pin.Version {
 		return sameVersion(p, prepared)
 	}
-	if err := p.running.Upgrade(ctx, specOf(prepared)); err != nil {
+	if err := p.running.Upgrade(ctx, Spec(prepared)); err != nil {
 		return fmt.Errorf("plugin %q, version %s: %w", p.name, prepared.Pin.Version, started(err))
 	}
 	if err := s.cfg.Catalog.Pin(pkg, prepared); err != nil && prepared.Unpinned {
@@ -368,7 +368,7 @@ func (s *Service) reread(ctx context.Context, h Host, p *plugin) error {
 	case prepared.Pin == p.pin:
 		err = s.again(ctx, p)
 	default:
-		if err = p.running.Upgrade(ctx, specOf(prepared)); err != nil {
+		if err = p.running.Upgrade(ctx, Spec(prepared)); err != nil {
 			err = fmt.Errorf("plugin %q: %w", p.name, started(err))
 		}
 	}

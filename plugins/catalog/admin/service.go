@@ -21,9 +21,12 @@ const undoing = 10 * time.Second
 
 // A Config says what a Service works with. All fields but Reserved and Off are needed.
 type Config struct {
-	Catalog  *catalog.Catalog
+	// Catalog has the plugins.
+	Catalog *catalog.Catalog
+	// Launcher runs them. It is closed after the host.
 	Launcher *launcher.Launcher
-	Log      *slog.Logger
+	// Log is told what is refused, and what is changed.
+	Log *slog.Logger
 	// Reserved are names that no plugin can have: those of the host's own recipes.
 	Reserved []string
 	// Off says which plugins the host's configuration switches off.
@@ -158,10 +161,11 @@ func (s *Service) prepare(ctx context.Context, path string) (_ *catalog.Plugin, 
 	return s.cfg.Catalog.Prepare(ctx, pkg)
 }
 
-// An Optional is a recipe for a host that can do without it, and what takes its place
-// after an error.
+// An Optional is a recipe for a host that can do without it.
 type Optional struct {
-	Recipe  recipe.Recipe
+	// Recipe is the plugin, or what says why it does not run.
+	Recipe recipe.Recipe
+	// Instead returns what takes its place after an error.
 	Instead func(error) recipe.Recipe
 }
 
@@ -259,11 +263,11 @@ func (s *Service) set(change func()) {
 
 // launch makes a plugin that a host can open. Nothing is run.
 func (s *Service) launch(p *catalog.Plugin) (*launcher.Plugin, error) {
-	return s.cfg.Launcher.Plugin(specOf(p))
+	return s.cfg.Launcher.Plugin(Spec(p))
 }
 
-// specOf says how a plugin is started.
-func specOf(p *catalog.Plugin) launcher.Spec {
+// Spec says how a plugin is started, for the launcher.
+func Spec(p *catalog.Plugin) launcher.Spec {
 	m := p.Manifest
 	return launcher.Spec{
 		Name: m.Name, Version: m.Version, Summary: m.Summary,
