@@ -178,29 +178,63 @@ func TestChecksSurviveWhatRegistrationsSurvive(t *testing.T) {
 	}
 }
 
-// A check is one process's, and another's when that ends or dies.
+// all waits until all instances are in a state.
+func (w *watcher) all(n int, want discovery.State) {
+	w.tb.Helper()
+	w.until("all "+string(want), func(s *discovery.Snapshot) bool {
+		is := 0
+		for _, i := range append(append([]discovery.Instance(nil), s.Instances...), s.Others...) {
+			if i.State == want {
+				is++
+			}
+		}
+		return is == n
+	})
+}
+
+// Checks are shared by hosts, and go to another one when a host ends or dies.
 func TestChecksMoveToAnotherHost(t *testing.T) {
+	const n = 24 // so many that neither host has none
 	service, web := etcd.Prefix(t), newClinic(t)
 	w := watching(t, resolver(t), service)
 	link := etcd.Link(t)
-	first := coretest.Dial(t, link.Endpoint())
-	checking(t, first)
-	registered(t, registrar(t), web.checked(service, 1))
-	w.state(discovery.Passing)
+	checking(t, coretest.Dial(t, link.Endpoint()))
+	r := registrar(t)
+	for k := range n {
+		registered(t, r, web.checked(service, k))
+	}
+	w.all(n, discovery.Passing)
+	hosts := func() int { return len(etcd.Dump(t, "/conclave/default/discovery/_check/host/")) }
+	owners := func() map[int64]int {
+		by := map[int64]int{}
+		for _, kv := range etcd.Dump(t, "/conclave/default/discovery/_check/owner/") {
+			by[kv.Lease]++
+		}
+		return by
+	}
+	alone := sum(owners())
 	second := checking(t, etcd.Client(t))
-	eventually(t, "two hosts", func() bool { return len(etcd.Dump(t, "/conclave/default/discovery/_check/host/")) == 2 })
+	shared := func() bool { return hosts() == 2 && len(owners()) == 2 && sum(owners()) == alone }
+	eventually(t, "two hosts that both own something", shared)
 	link.Cut() // the first host goes silent, and its lease expires
-	eventually(t, "one host", func() bool { return len(etcd.Dump(t, "/conclave/default/discovery/_check/host/")) == 1 })
+	eventually(t, "one host", func() bool { return hosts() == 1 })
 	web.code.Store(http.StatusInternalServerError)
-	w.state(discovery.Critical)
+	w.all(n, discovery.Critical)
 	link.Heal()
-	eventually(t, "two hosts again", func() bool { return len(etcd.Dump(t, "/conclave/default/discovery/_check/host/")) == 2 })
+	eventually(t, "two hosts again", shared)
 	second()
 	web.code.Store(http.StatusOK)
-	w.state(discovery.Passing)
-	if n := len(etcd.Dump(t, "/conclave/default/discovery/_check/owner/")); n != 1 {
-		t.Errorf("%d shards are owned, one has checks", n)
+	w.all(n, discovery.Passing)
+	if by := owners(); sum(by) != alone || len(by) != 1 {
+		t.Errorf("%d shards were owned, and are as %v", alone, by)
 	}
+}
+
+func sum(m map[int64]int) (n int) {
+	for _, v := range m {
+		n += v
+	}
+	return n
 }
 
 // Hosts that have nothing to check write nothing, and have no lease.

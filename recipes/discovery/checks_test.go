@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	discoveryv1 "github.com/conclavehq/conclave/api/conclave/discovery/v1"
@@ -62,6 +64,25 @@ func TestAHostCarriesOutChecks(t *testing.T) {
 	}
 	_, err := h.Register(ada, &discoveryv1.RegisterRequest{Name: service, Addr: "h:80", Checks: []*discoveryv1.Check{{Url: "exec:true"}}})
 	want(t, err, codes.InvalidArgument, "invalid_checks", "a host runs no command")
+}
+
+// A caller's namespace is found by all hosts.
+func TestChecksInACallersNamespace(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	h := startHostWith(t, etcd.Client(t), discoveryrecipe.Recipe{}, nil)
+	lease := must[*clientv3.LeaseGrantResponse](t)(etcd.Client(t).Grant(within(t), 60))
+	c := recipe.Caller{Session: "s", Lease: lease.ID, TTL: time.Minute, Owner: "ada", Namespace: "team"}
+	ada := metadata.NewOutgoingContext(within(t), c.Metadata())
+	must[*discoveryv1.RegisterResponse](t)(h.Register(ada, &discoveryv1.RegisterRequest{Namespace: "team", Name: "web", Id: "a", Addr: "h:80",
+		Checks: []*discoveryv1.Check{{Url: web.URL}}}))
+	stream := must[discoveryv1.DiscoveryService_WatchClient](t)(h.Watch(within(t), &discoveryv1.WatchRequest{Namespace: "team", Name: "web"}))
+	for {
+		resp := must[*discoveryv1.WatchResponse](t)(stream.Recv())
+		if len(resp.GetOthers()) == 1 && strings.Contains(resp.GetOthers()[0].GetHealth().GetWhy(), "404") {
+			return
+		}
+	}
 }
 
 func TestConfigurationOfChecks(t *testing.T) {
