@@ -69,30 +69,12 @@ func (m recipeMetrics) Collect(out chan<- prometheus.Metric) {
 // ask asks one recipe. It waits no longer than it may, also for one that does not
 // heed its context.
 func (m recipeMetrics) ask(ctx context.Context, i *instance, c recipe.Collector) []*dto.MetricFamily {
-	type answer struct {
-		families []*dto.MetricFamily
-		err      error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			if p := recover(); p != nil {
-				a = answer{nil, fmt.Errorf("panic: %v", p)}
-			}
-			answered <- a
-		}()
-		a.families, a.err = c.Collect(ctx)
-	}()
-	select {
-	case a := <-answered:
-		if a.err != nil {
-			m.host.log.Warn("a recipe does not tell its metrics", "recipe", i.info.Name, "error", a.err)
-		}
-		return a.families
-	case <-ctx.Done():
+	families, err := ask(ctx, &i.telling, func() ([]*dto.MetricFamily, error) { return c.Collect(ctx) })
+	if err != nil {
+		m.host.log.Warn("a recipe does not tell its metrics", "recipe", i.info.Name, "error", err)
 		return nil
 	}
+	return families
 }
 
 // series takes from one recipe what does not contradict the others.

@@ -156,6 +156,12 @@ func (h *Host) takeAll() []*instance {
 
 // settled waits until nothing is being added or removed, or ctx ends.
 func (h *Host) settled(ctx context.Context) error {
+	h.mu.Lock()
+	none := len(h.parts.changing) == 0
+	h.mu.Unlock()
+	if none {
+		return nil
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -169,8 +175,11 @@ func (h *Host) settled(ctx context.Context) error {
 	}
 }
 
-// drainRecipes lets those recipes that can end their calls in their own way.
+// drainRecipes lets those recipes that can end their calls in their own way. What is
+// left of the time is for the router, which ends the rest.
 func drainRecipes(ctx context.Context, all []*instance) {
+	ctx, cancel := context.WithTimeout(ctx, drainBudget/2)
+	defer cancel()
 	done := make(chan struct{}, len(all))
 	n := 0
 	for _, i := range all {

@@ -323,7 +323,12 @@ func TestAdminServices(t *testing.T) {
 }
 
 // checked is a recipe that knows whether it is well.
-type checked struct{ wrong *atomic.Pointer[error] }
+type checked struct {
+	wrong *atomic.Pointer[error]
+	free  chan struct{} // lets what hangs end, after the test
+}
+
+var errHangs = errors.New("it hangs")
 
 func (checked) Info() recipe.Info { return recipe.Info{Name: "checked", Version: "1.0.0"} }
 
@@ -338,6 +343,9 @@ func (c checked) Check(context.Context) error {
 		if *err == nil {
 			panic("a mistake")
 		}
+		if errors.Is(*err, errHangs) {
+			<-c.free
+		}
 		return *err
 	}
 	return nil
@@ -345,7 +353,8 @@ func (c checked) Check(context.Context) error {
 
 func TestInstancesThatAreChecked(t *testing.T) {
 	t.Parallel()
-	c := checked{wrong: new(atomic.Pointer[error])}
+	c := checked{wrong: new(atomic.Pointer[error]), free: make(chan struct{})}
+	t.Cleanup(func() { close(c.free) })
 	h := start(t, onEtcd(), host.WithRecipe(c), host.CheckEvery(5*time.Millisecond))
 	watch, err := hostv1.NewHostServiceClient(native(t, h)).WatchEvents(within(t), &hostv1.WatchEventsRequest{})
 	if err == nil {
@@ -354,6 +363,7 @@ func TestInstancesThatAreChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hangs := errHangs
 	wrong, none := errors.New("no disk left"), error(nil)
 	for _, step := range []struct {
 		wrong *error
@@ -363,6 +373,7 @@ func TestInstancesThatAreChecked(t *testing.T) {
 		{&wrong, hostv1.RecipeState_RECIPE_STATE_DEGRADED, "no disk left"},
 		{&none, hostv1.RecipeState_RECIPE_STATE_DEGRADED, "panic: a mistake"},
 		{nil, hostv1.RecipeState_RECIPE_STATE_READY, ""},
+		{&hangs, hostv1.RecipeState_RECIPE_STATE_DEGRADED, "it does not answer"},
 	} {
 		c.wrong.Store(step.wrong)
 		for {

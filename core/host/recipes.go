@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -35,6 +36,8 @@ type instance struct {
 
 	stop    context.CancelFunc // of watching
 	watched sync.WaitGroup
+
+	telling, checking atomic.Bool // it is being asked for its metrics, or its health
 
 	mu        sync.Mutex // held while it is opened, and while its services change
 	published *router.Registrar

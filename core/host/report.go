@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -66,22 +68,51 @@ func (h *Host) check(ctx context.Context, i *instance, c recipe.Checker) {
 			return
 		case <-tick.C:
 		}
-		if i.note(ill(ctx, c)) {
+		if i.note(i.sick(ctx, c)) {
 			h.parts.status.RecipeChanged(i.describe())
 		}
 	}
 }
 
-// ill says what is wrong with an instance, or "".
-func ill(ctx context.Context, c recipe.Checker) (what string) {
+// errSilent says that a recipe does not answer its host.
+var errSilent = errors.New("it does not answer")
+
+// ask asks a recipe something, and waits no longer than it may: one that panics or
+// heeds no context holds up nobody. As long as it has not returned, it is not asked
+// again.
+func ask[T any](ctx context.Context, busy *atomic.Bool, question func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	if !busy.CompareAndSwap(false, true) {
+		return *new(T), errSilent
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a.err = fmt.Errorf("panic: %v", p)
+			}
+			busy.Store(false)
+			answered <- a
+		}()
+		a.value, a.err = question()
+	}()
+	select {
+	case a := <-answered:
+		return a.value, a.err
+	case <-ctx.Done():
+		return *new(T), errSilent
+	}
+}
+
+// sick says what is wrong with an instance, or "".
+func (i *instance) sick(ctx context.Context, c recipe.Checker) string {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			what = fmt.Sprintf("panic: %v", p)
-		}
-	}()
-	if err := c.Check(ctx); err != nil {
+	if _, err := ask(ctx, &i.checking, func() (any, error) { return nil, c.Check(ctx) }); err != nil {
 		return err.Error()
 	}
 	return ""
