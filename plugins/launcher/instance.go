@@ -28,6 +28,8 @@ type instance struct {
 
 	ctx     context.Context // ends when it is closed
 	cancel  context.CancelCauseFunc
+	hard    context.Context // ends when its end has to be quick
+	hurry   context.CancelFunc
 	closing sync.WaitGroup // of processes that an upgrade replaced
 
 	// Of supervise alone.
@@ -64,6 +66,7 @@ func newInstance(p *Plugin, spec *resolved, env recipe.Env, config []byte, proxy
 		report:  recipe.Report{State: recipe.StateStarting, Since: time.Now(), Version: spec.Version, Summary: spec.Summary, Subprocess: true},
 	}
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
+	i.hard, i.hurry = context.WithCancel(context.Background())
 	return i
 }
 
@@ -172,14 +175,10 @@ func (i *instance) Drain(ctx context.Context) error {
 // Close implements recipe.Instance.
 func (i *instance) Close(ctx context.Context) error {
 	i.cancel(errClosing)
-	stop := context.AfterFunc(ctx, func() {
-		if p := i.serving(); p != nil {
-			_ = p.run.Kill(ctx)
-		}
-	})
-	defer stop()
+	defer context.AfterFunc(ctx, i.hurry)()
 	<-i.done
 	i.closing.Wait()
+	i.hurry()
 	i.plugin.closed(i)
 	i.plugin.launcher.dismiss(i)
 	return nil

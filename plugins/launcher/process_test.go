@@ -1,3 +1,5 @@
+//go:build unix
+
 package launcher_test
 
 import (
@@ -17,6 +19,7 @@ import (
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/plugins"
 	"github.com/conclavehq/conclave/plugins/launcher"
+	"github.com/conclavehq/conclave/recipes/lock"
 )
 
 // gone waits until there is no such process. One that has ended and that nobody has
@@ -158,4 +161,72 @@ func TestHostIsKilled(t *testing.T) {
 	gone(t, pid)
 	t.Logf("the plugin was gone after %v", time.Since(killed))
 	_ = cmd.Wait() // that it was killed
+}
+
+// A process that does nothing any more holds up nobody.
+func TestFrozenProcess(t *testing.T) {
+	t.Parallel()
+	l := launcher.New(launcher.Config{})
+	p, err := l.Plugin(self(t, "trial", trial{version: "1.0.0"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := startHost(t, p)
+	now := becomes(t, p, recipe.StateReady)
+	if err := syscall.Kill(now.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := h.Stop(within(t)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > patience/4 {
+		t.Errorf("the host's stop took %v", took)
+	}
+	if err := l.Close(within(t)); err != nil {
+		t.Error(err)
+	}
+	gone(t, now.PID)
+}
+
+// A configuration is checked against the descriptors before anything runs, and by the
+// recipe before it is opened.
+func TestConfigurations(t *testing.T) {
+	t.Parallel()
+	open := func(t *testing.T, config string) (*launcher.Plugin, error) {
+		t.Helper()
+		p, err := newLauncher(t, launcher.Config{}).Plugin(self(t, "lock", lock.Recipe{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := host.Config{API: host.API{Listen: "127.0.0.1:0"}, Etcd: host.Etcd{Endpoints: []string{etcd.Endpoint()}},
+			Recipes: map[string]host.RecipeConfig{"lock": {Config: []byte(config)}}}
+		h, err := host.New(cfg, host.WithRecipe(p))
+		if err != nil {
+			return nil, err
+		}
+		if err := h.Start(within(t)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := h.Stop(within(t)); err != nil {
+				t.Error(err)
+			}
+		})
+		return p, nil
+	}
+	if _, err := open(t, `{"history_ending": 5}`); !errors.Is(err, host.ErrConfig) || !strings.Contains(err.Error(), `did you mean "history_endings"?`) {
+		t.Errorf("a key that is none: %v", err)
+	}
+	p, err := open(t, `{"history_endings": 1000000000}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := becomes(t, p, recipe.StateQuarantined); !strings.Contains(now.Detail, "its configuration is refused") || !strings.Contains(now.Detail, "history_endings") {
+		t.Errorf("%+v", now)
+	}
+	if p, err = open(t, `{"history_endings": 5}`); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, p, recipe.StateReady)
 }

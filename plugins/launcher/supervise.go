@@ -178,7 +178,7 @@ func (i *instance) show(p *process) {
 
 // finish ends the process because the instance is closed.
 func (i *instance) finish(p *process) {
-	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	ctx, cancel := context.WithTimeout(i.hard, stopPatience)
 	defer cancel()
 	i.proxy.Disconnect()
 	p.stop(ctx, 0)
@@ -270,14 +270,14 @@ func (i *instance) letGo(p *process, wait func(context.Context) error) {
 	done()
 	if err == nil || i.ctx.Err() != nil {
 		// Also when the host stops meanwhile: those who wait keep their places.
-		final, done := context.WithTimeout(context.Background(), drainSlack)
+		final, done := context.WithTimeout(i.hard, drainSlack)
 		_, err = p.control.Drain(final, &pluginv1.DrainRequest{})
 		done()
 	}
 	if err != nil {
 		i.log.Warn("the old process did not drain", "pid", p.pid(), "error", plain(err))
 	}
-	ending, done := context.WithTimeout(context.Background(), stopPatience)
+	ending, done := context.WithTimeout(i.hard, stopPatience)
 	defer done()
 	p.end(ending)
 }
