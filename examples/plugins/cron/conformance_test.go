@@ -6,6 +6,8 @@ import (
 	"github.com/conclavehq/conclave/recipes/recipetest"
 )
 
+// snippet:conformance
+
 // The recipe behaves as a recipe must, wherever it runs: a run stays with its
 // worker when the recipe is killed.
 func TestConformance(t *testing.T) {
@@ -20,3 +22,5 @@ func TestConformance(t *testing.T) {
 		Show: recipetest.NewCall(service+"GetJob", `{"name":"$name"}`, "runs.0.id", "runs.0.owner", "runs.0.token"),
 	}))
 }
+
+// end

@@ -14,6 +14,8 @@ import (
 	cronv1 "example.com/conclave-cron/proto/example/cron/v1"
 )
 
+// snippet:recipe
+
 // Recipe serves example.cron.v1.CronService.
 type Recipe struct{}
 
@@ -32,6 +34,8 @@ func (Recipe) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar)
 	cronv1.RegisterCronServiceServer(reg, &service{env: env, instance: i, now: i.now})
 	return i, nil
 }
+
+// end
 
 // instance keeps the jobs of every namespace that has some.
 type instance struct {

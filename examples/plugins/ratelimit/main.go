@@ -3,4 +3,7 @@ package main
 
 import "github.com/conclavehq/conclave/plugins"
 
+// snippet:main
 func main() { plugins.Serve(Recipe{}) }
+
+// end

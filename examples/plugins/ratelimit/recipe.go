@@ -22,6 +22,8 @@ func (Recipe) Info() recipe.Info {
 	return recipe.Info{Name: "ratelimit", Version: "0.1.0", Summary: "Quotas that a fleet shares", Config: &ratelimitv1.Config{}}
 }
 
+// snippet:validate
+
 // Validate checks what the configuration's types do not.
 func (Recipe) Validate(config proto.Message) error {
 	c, ok := config.(*ratelimitv1.Config)
@@ -33,6 +35,8 @@ func (Recipe) Validate(config proto.Message) error {
 	}
 	return nil
 }
+
+// end
 
 // Open starts an instance.
 func (r Recipe) Open(_ context.Context, env recipe.Env, reg grpc.ServiceRegistrar) (recipe.Instance, error) {
