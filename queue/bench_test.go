@@ -151,6 +151,57 @@ func BenchmarkDequeue(b *testing.B) {
 	}
 }
 
+// BenchmarkDequeueBatch drains a backlog by consumers who take up to 16 items at
+// a time and ack them together. The stock queue gives one at a time.
+func BenchmarkDequeueBatch(b *testing.B) {
+	for _, backlog := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("backlog=%d/consumers=16", backlog), func(b *testing.B) {
+			e := coretest.StartEtcd(b, coretest.WithFsync())
+			compare(b, func(b *testing.B, name string, conclave bool) float64 {
+				q := side(b, e, name, conclave)
+				fillUp(b, q, backlog)
+				if conclave {
+					return drain(b, q.(ours).q, 16, 16, backlog)
+				}
+				return rate(b, 16, backlog, 5*time.Second, q.take)
+			})
+		})
+	}
+}
+
+// drain has consumers take and ack items in batches until all are acked.
+func drain(b *testing.B, q *queue.Queue[string], consumers, batch, backlog int) float64 {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(backlog))
+	began := time.Now()
+	var all sync.WaitGroup
+	for range consumers {
+		all.Go(func() {
+			for left.Load() > 0 {
+				items, err := q.DequeueBatch(ctx, batch)
+				if err != nil && left.Load() <= 0 {
+					return // the others have acked the last ones
+				}
+				if err == nil {
+					err = queue.AckAll(ctx, items)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if left.Add(-int64(len(items))) <= 0 {
+					cancel()
+				}
+			}
+		})
+	}
+	all.Wait()
+	return float64(backlog) / time.Since(began).Seconds()
+}
+
 func fillUp(b *testing.B, q either, n int) {
 	b.Helper()
 	var left atomic.Int64

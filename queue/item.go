@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -107,16 +106,16 @@ func (i *Item[T]) Extend(ctx context.Context, d time.Duration) error {
 // AckAll acks several items at once, each by itself, in as few requests as
 // possible. The error joins those of the items; it is nil if all were acked.
 func AckAll[T any](ctx context.Context, items []*Item[T]) error {
-	errs := make([]error, len(items))
-	var all sync.WaitGroup
+	all := make([]*workqueue.Delivery, len(items))
 	for n, i := range items {
-		all.Go(func() {
-			if err := i.Ack(ctx); err != nil {
-				errs[n] = fmt.Errorf("item %s: %w", i.ID, err)
-			}
-		})
+		all[n] = i.v
 	}
-	all.Wait()
+	errs := workqueue.AckAll(ctx, all)
+	for n, err := range errs {
+		if err != nil {
+			errs[n] = fmt.Errorf("item %s: %w", items[n].ID, named(items[n].name, err))
+		}
+	}
 	return errors.Join(errs...)
 }
 

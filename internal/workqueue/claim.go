@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,6 +155,8 @@ func (p *puller) claimEach(ctx context.Context, batch []chosen, sent clock.Stamp
 // chosen is a candidate with the record that its delivery will have.
 type chosen struct {
 	candidate
+	id    string
+	out   string // key of the delivery
 	rec   Record
 	value string
 }
@@ -166,7 +169,7 @@ func (p *puller) choose(n int) []chosen {
 	if p.spread > 0 && n > 0 {
 		from = min(rand.IntN(p.spread+1)*n, max(len(p.cands)-n, 0))
 	}
-	var batch []chosen
+	batch := make([]chosen, 0, max(min(n, len(p.cands)-from), 0))
 	bytes, i := 0, from
 	for ; i < len(p.cands) && len(batch) < n; i++ {
 		c := p.cands[i]
@@ -187,7 +190,8 @@ func (p *puller) choose(n int) []chosen {
 		}
 		rec.Attempts, rec.Index = rec.Attempts+1, len(batch)
 		bytes += len(c.value)
-		batch = append(batch, chosen{candidate: c, rec: rec, value: rec.encode()})
+		id := idOf(c.key)
+		batch = append(batch, chosen{candidate: c, id: id, out: p.d.root.outOf(p.d.lease, id), rec: rec, value: rec.encode()})
 	}
 	if from == 0 {
 		p.cands = p.cands[i:]
@@ -211,12 +215,11 @@ func scopes(batch []chosen) []string {
 	return s
 }
 
-// moves returns what claims one item.
-func (p *puller) moves(c chosen) []clientv3.Op {
-	id := idOf(c.key)
-	ops := []clientv3.Op{clientv3.OpDelete(c.key), clientv3.OpPut(p.d.root.outOf(p.d.lease, id), c.value)}
+// moves appends what claims one item.
+func (p *puller) moves(ops []clientv3.Op, c *chosen) []clientv3.Op {
+	ops = append(ops, clientv3.OpDelete(c.key), clientv3.OpPut(c.out, c.value))
 	if p.d.e.Borrowed() {
-		ops = append(ops, p.d.deadline(id, p.d.cfg.Visibility))
+		ops = append(ops, p.d.deadline(c.id, p.d.cfg.Visibility))
 	}
 	return ops
 }
@@ -226,9 +229,12 @@ func (p *puller) claimTxn(batch []chosen, last bool) commit.Txn {
 	k := p.d.root
 	t := commit.Txn{Scope: scopes(batch), Likely: true, If: p.guards(),
 		Else: []clientv3.Op{clientv3.OpGet(k.paused()), clientv3.OpGet(k.here(p.d.lease))}}
-	for _, c := range batch {
+	t.If = slices.Grow(t.If, len(batch)) // large ones: to grow shows in profiles
+	t.Then = make([]clientv3.Op, 0, 3*len(batch)+1)
+	for i := range batch {
+		c := &batch[i]
 		t.If = append(t.If, unchanged(c.key, c.mod))
-		t.Then = append(t.Then, p.moves(c)...)
+		t.Then = p.moves(t.Then, c)
 	}
 	if last && p.place != "" {
 		t.Then = append(t.Then, clientv3.OpDelete(p.place))
@@ -241,9 +247,10 @@ func (p *puller) claimEachTxn(batch []chosen) commit.Txn {
 	k := p.d.root
 	t := commit.Txn{Scope: scopes(batch), If: p.guards(),
 		Else: []clientv3.Op{clientv3.OpGet(k.paused()), clientv3.OpGet(k.here(p.d.lease))}}
-	for _, c := range batch {
-		t.Then = append(t.Then, clientv3.OpTxn([]clientv3.Cmp{unchanged(c.key, c.mod)}, p.moves(c),
-			[]clientv3.Op{clientv3.OpGet(k.outOf(p.d.lease, idOf(c.key)))}))
+	for i := range batch {
+		c := &batch[i]
+		t.Then = append(t.Then, clientv3.OpTxn([]clientv3.Cmp{unchanged(c.key, c.mod)}, p.moves(nil, c),
+			[]clientv3.Op{clientv3.OpGet(c.out)}))
 	}
 	return t
 }
@@ -254,7 +261,7 @@ func (p *puller) claimed(batch []chosen, here int64, sent clock.Stamp, took func
 	all := make([]*Delivery, 0, len(batch))
 	for i, c := range batch {
 		if ok, rev := took(i); ok {
-			all = append(all, &Delivery{d: p.d, ID: idOf(c.key), Rec: c.rec, rev: rev, here: here, at: sent, lasts: p.d.cfg.Visibility})
+			all = append(all, &Delivery{d: p.d, ID: c.id, Rec: c.rec, key: c.out, rev: rev, here: here, at: sent, lasts: p.d.cfg.Visibility})
 		}
 	}
 	return all

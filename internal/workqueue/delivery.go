@@ -22,8 +22,9 @@ type Delivery struct {
 	d    *Dock
 	ID   string
 	Rec  Record
-	rev  int64 // of the key under out/
-	here int64 // revision of the consumer's key, that its claim was guarded by
+	key  string // under out/
+	rev  int64  // of the key
+	here int64  // revision of the consumer's key, that its claim was guarded by
 	at   clock.Stamp
 
 	ctx ownership.Context
@@ -42,9 +43,7 @@ func (v *Delivery) Context() context.Context { return &v.ctx }
 func (v *Delivery) Token() int64 { return v.rev<<tokenBits | int64(v.Rec.Index) }
 
 // IsOwner is the comparison that holds as long as the delivery stands.
-func (v *Delivery) IsOwner() clientv3.Cmp { return unchanged(v.key(), v.rev) }
-
-func (v *Delivery) key() string { return v.d.root.outOf(v.d.lease, v.ID) }
+func (v *Delivery) IsOwner() clientv3.Cmp { return unchanged(v.key, v.rev) }
 
 // Lapsed is the context's look at the clock.
 func (v *Delivery) Lapsed() error {
@@ -189,7 +188,7 @@ func (d *Dock) Resume(ctx context.Context, id string, token int64) (*Delivery, e
 	if err != nil {
 		return nil, err
 	}
-	v := &Delivery{d: d, ID: id, Rec: rec, rev: out.ModRevision, here: here.CreateRevision, at: at, lasts: d.cfg.Visibility}
+	v := &Delivery{d: d, ID: id, Rec: rec, key: string(out.Key), rev: out.ModRevision, here: here.CreateRevision, at: at, lasts: d.cfg.Visibility}
 	if v.Token() != token {
 		return nil, ErrStale
 	}

@@ -76,9 +76,9 @@ func (k keys) laterAt(ms int64, id string) string {
 	return k.later() + due(ms) + "/" + id
 }
 
-func (k keys) outOf(lease, id string) string   { return k.out() + lease + "/" + id }
-func (k keys) untilOf(lease, id string) string { return k.until() + lease + "/" + id }
-func (k keys) here(lease string) string        { return k.heres() + lease }
+func (k keys) outOf(lease, id string) string   { return string(k) + "out/" + lease + "/" + id }
+func (k keys) untilOf(lease, id string) string { return string(k) + "until/" + lease + "/" + id }
+func (k keys) here(lease string) string        { return string(k) + "here/" + lease }
 func (k keys) work(lease string) string        { return k.works() + lease }
 func (k keys) busy(g string) string            { return string(k) + "busy/" + keyspace.Escape(g) }
 func (k keys) next(g string) string            { return k.nexts() + keyspace.Escape(g) + "/" }

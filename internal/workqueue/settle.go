@@ -156,9 +156,7 @@ func (v *Delivery) commit(ctx context.Context, s step) error {
 			delay = 20 * time.Millisecond
 			continue
 		case errors.Is(err, commit.ErrUnknown):
-			v.mu.Lock()
-			v.doubt = true
-			v.mu.Unlock()
+			v.unsure()
 		case !passing(err):
 			return err
 		}
@@ -174,9 +172,9 @@ func (v *Delivery) commit(ctx context.Context, s step) error {
 // txn builds the transaction of a step.
 func (v *Delivery) txn(ctx context.Context, s step) (commit.Txn, error) {
 	k := v.d.root
-	t := commit.Txn{Scope: []string{v.key()}, Likely: true, If: []clientv3.Cmp{unchanged(v.key(), v.rev)},
-		Then: []clientv3.Op{clientv3.OpDelete(v.key())},
-		Else: []clientv3.Op{clientv3.OpGet(v.key()), clientv3.OpGet(k.here(v.d.lease)), clientv3.OpGet(k.untilOf(v.d.lease, v.ID))}}
+	t := commit.Txn{Scope: []string{v.key}, Likely: true, If: []clientv3.Cmp{unchanged(v.key, v.rev)},
+		Then: []clientv3.Op{clientv3.OpDelete(v.key)},
+		Else: []clientv3.Op{clientv3.OpGet(v.key), clientv3.OpGet(k.here(v.d.lease)), clientv3.OpGet(k.untilOf(v.d.lease, v.ID))}}
 	if v.d.e.Borrowed() {
 		t.Then = append(t.Then, clientv3.OpDelete(k.untilOf(v.d.lease, v.ID)))
 	}
@@ -217,11 +215,13 @@ func (v *Delivery) refused(r commit.Result) (again bool, err error) {
 // send sends a transaction with the session's others, or alone if it reads or
 // writes more than single keys: what shares a key must not share a batch.
 func (d *Dock) send(ctx context.Context, t commit.Txn) (commit.Result, error) {
-	for _, op := range t.Then {
-		if op.IsTxn() || len(op.RangeBytes()) > 0 {
+	for i, op := range t.Then {
+		switch {
+		case op.IsTxn() || len(op.RangeBytes()) > 0:
 			return d.alone(ctx, t)
+		case i > 0: // the first one is the delivery's, which is there
+			t.Scope = append(t.Scope, string(op.KeyBytes()))
 		}
-		t.Scope = append(t.Scope, string(op.KeyBytes()))
 	}
 	return d.e.Do(ctx, t)
 }
