@@ -241,7 +241,11 @@ func verdictOf(v *pluginv1.Verdict, host string) (view verdictView, rows [][]str
 	case view.KeyID != "":
 		text = "signed by " + view.KeyID
 	}
-	rows = append(rows, []string{verdict, clean(view.Name), clean(view.Version), clean(text)})
+	row := []string{verdict, clean(view.Name), clean(view.Version), clean(text)}
+	if host != "" {
+		row = append(row, host)
+	}
+	rows = append(rows, row)
 	for _, w := range view.Warnings {
 		rows = append(rows, []string{"", "", "", "warning: " + clean(w)})
 	}
