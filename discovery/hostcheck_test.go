@@ -13,6 +13,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
@@ -360,5 +361,27 @@ func TestTheWorstCheckCounts(t *testing.T) {
 	two.code.Store(http.StatusOK)
 	if _, h := healthOf(w.state(discovery.Warning)); !strings.Contains(h.Why, "429") {
 		t.Errorf("%+v", h)
+	}
+}
+
+// A verdict that arrives long after it was given up changes nothing.
+func TestALateVerdict(t *testing.T) {
+	service, web, f := etcd.Prefix(t), newClinic(t), coretest.NewFaults()
+	w := watching(t, resolver(t), service)
+	checking(t, etcd.Client(t, f.DialOptions()...))
+	registered(t, registrar(t), web.checked(service, 1))
+	w.state(discovery.Passing)
+	late := f.Late(coretest.Puts(keyOf(service, "i-0001")))
+	web.code.Store(http.StatusInternalServerError)
+	if err := late.Wait(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	w.state(discovery.Critical) // it tried again
+	web.code.Store(http.StatusOK)
+	w.state(discovery.Passing)
+	before := stands(t, service, "i-0001").ModRevision
+	must[proto.Message](t)(late.Deliver(within(t)))
+	if now := stands(t, service, "i-0001").ModRevision; now != before {
+		t.Errorf("the record's revision is %d, and was %d", now, before)
 	}
 }
