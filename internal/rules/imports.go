@@ -21,7 +21,8 @@ var (
 	libraries = []string{"./lock/...", "./election/...", "./barrier/...", "./queue/...", "./discovery/...", "./config/..."}
 	recipes   = []string{"./recipes/..."}
 	plugins   = []string{"./plugins/..."}
-	testKits  = []string{"./recipes/recipetest/...", "./recipes/internal/servicetest/...", "./core/coretest/..."}
+	testKits  = []string{"./recipes/recipetest", "./recipes/internal/servicetest/...", "./core/coretest/..."}
+	suite     = []string{"./recipes/recipetest/conformance/..."}
 	server    = []string{"go.etcd.io/etcd/server/v3/..."}
 	fx        = []string{"go.uber.org/fx/..."}
 	goPlugin  = []string{"github.com/hashicorp/go-plugin/..."}
@@ -119,6 +120,11 @@ func recipeRules() []ImportRule {
 			Name: "test kits stay in tests",
 			Who:  []string{"./..."}, Except: testKits, Never: testKits,
 			Why: "a test kit brings the testing package with it, and mostly an etcd server",
+		},
+		{
+			Name: "the suite is run, not built upon",
+			Who:  []string{"./..."}, Except: []string{"./recipes/recipetest/...", "./cmd/..."}, Never: suite,
+			Why: "it brings an etcd server and a host; the test kit and the program run it for everybody else",
 		},
 	}
 }

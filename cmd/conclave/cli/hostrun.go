@@ -64,6 +64,9 @@ func (a *app) runHost(ctx context.Context, r hostRun) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, plugged.close(ctx)) }()
+	if own, err = subprocessRecipes(r.config, plugged.launcher, own); err != nil {
+		return err
+	}
 	var h *host.Host
 	program := fx.New(
 		fx.NopLogger, fx.StartTimeout(r.start), fx.StopTimeout(hostStop),

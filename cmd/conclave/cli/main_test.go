@@ -55,8 +55,14 @@ func (c checked) Run() int {
 const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	p := scriptParams()
+	p.Dir = "testdata/script"
+	testscript.Run(t, p)
+}
+
+// scriptParams is what every script has.
+func scriptParams() testscript.Params {
+	return testscript.Params{
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
@@ -93,7 +99,7 @@ func TestScripts(t *testing.T) {
 			"freeport":    scriptFreePort,
 			"within":      scriptWithin,
 		},
-	})
+	}
 }
 
 // scriptDev starts `conclave dev` on free ports for the rest of the script and

@@ -80,7 +80,7 @@ the host's data directory, which --data-dir names, or over the API of a conclave
 	cmd.PersistentFlags().StringVar(&dataDir, "data-dir", "", "data directory of the host")
 	cmd.AddCommand(a.pluginNewCommand(), a.pluginAddCommand(&dataDir), a.pluginListCommand(&dataDir), a.pluginVerifyCommand(&dataDir), a.pluginRestartCommand(&dataDir),
 		a.pluginUpgradeCommand(&dataDir), a.pluginLogsCommand(&dataDir), a.pluginRemoveCommand(&dataDir),
-		a.pluginPackCommand(), a.pluginKeygenCommand())
+		a.pluginPackCommand(), a.pluginKeygenCommand(), a.pluginTestCommand())
 	return cmd
 }
 

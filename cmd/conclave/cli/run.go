@@ -29,11 +29,16 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			return supervise.Guard(orders, acks, carryOut)
 		case roleStub:
 			return supervise.Stub(args[1:])
+		case roleRecipe:
+			return serveRecipe(stderr, args[1:])
 		}
 	}
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: env, env: parseEnv(env)}
 	if len(args) == 1 && args[0] == roleNode {
 		return a.node(ctx)
+	}
+	if len(args) == 1 && args[0] == roleTestHost {
+		return a.serveTestHost(ctx)
 	}
 	root := a.root()
 	root.SetArgs(args)

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -100,8 +101,8 @@ func (p *plugged) protocol(ctx context.Context) error {
 	if len(parts) < 5 {
 		return errors.Join(err, fmt.Errorf("the first line that it prints is %q, which is no handshake", line))
 	}
-	if want := fmt.Sprint(p.about.GetProtocol()); parts[1] != want {
-		return errors.Join(err, fmt.Errorf("asked for version %s of the protocol it answers with %s, and describes itself with %s", nobodysVersion, parts[1], want))
+	if version, bad := strconv.Atoi(parts[1]); bad != nil || parts[1] == nobodysVersion {
+		return errors.Join(err, bad, fmt.Errorf("asked for version %s of the protocol, which nobody speaks, it answers with %d", nobodysVersion, version))
 	}
 	return err
 }

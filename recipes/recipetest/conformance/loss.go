@@ -15,18 +15,18 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
 
-	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
 	"github.com/conclavehq/conclave/core/host"
 	"github.com/conclavehq/conclave/plugins/launcher"
 )
 
 // A hosting is what a host in a process of its own is told to run.
 type hosting struct {
-	Endpoints []string        `json:"endpoints"`
-	Program   Program         `json:"program"`
-	About     []byte          `json:"about"` // a conclave.plugin.v1.Description
-	Config    json.RawMessage `json:"config,omitempty"`
+	Endpoints   []string        `json:"endpoints"`
+	Spec        launcher.Spec   `json:"spec"`        // without its descriptors
+	Descriptors []byte          `json:"descriptors"` // a FileDescriptorSet
+	Config      json.RawMessage `json:"config,omitempty"`
 }
 
 // Host runs a host with one plugin, in a process that the suite may kill: what it
@@ -43,21 +43,17 @@ func Host(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(line, &what); err != nil {
 		return err
 	}
-	about := new(pluginv1.Description)
-	if err := proto.Unmarshal(what.About, about); err != nil {
-		return err
-	}
-	subject, err := ProgramSubject(ctx, what.Program, about)
-	if err != nil {
+	what.Spec.Descriptors = new(descriptorpb.FileDescriptorSet)
+	if err := proto.Unmarshal(what.Descriptors, what.Spec.Descriptors); err != nil {
 		return err
 	}
 	v := &supervised{launcher: launcher.New(tireless(slog.New(slog.DiscardHandler)))}
-	if v.plugin, err = v.launcher.Plugin(subject.program.spec); err != nil {
+	if v.plugin, err = v.launcher.Plugin(what.Spec); err != nil {
 		return err
 	}
 	cfg := host.Config{API: host.API{Listen: "127.0.0.1:0"}, Etcd: host.Etcd{Endpoints: what.Endpoints}}
 	if len(what.Config) > 0 {
-		cfg.Recipes = map[string]host.RecipeConfig{about.GetName(): {Config: what.Config}}
+		cfg.Recipes = map[string]host.RecipeConfig{what.Spec.Name: {Config: what.Config}}
 	}
 	h, err := host.New(cfg, host.WithRecipe(v.recipe()))
 	if err != nil {
@@ -78,11 +74,13 @@ func (p *plugged) hostLoss(ctx context.Context, s *Suite) error {
 	if s.cfg.Host == nil {
 		return skip("nobody said how to start a host that can be killed")
 	}
-	about, err := proto.Marshal(p.about)
+	spec := p.spec
+	descriptors, err := proto.Marshal(spec.Descriptors)
 	if err != nil {
 		return err
 	}
-	what, err := json.Marshal(hosting{s.etcd.Endpoints(), p.Program, about, s.cfg.Config})
+	spec.Descriptors = nil
+	what, err := json.Marshal(hosting{s.etcd.Endpoints(), spec, descriptors, s.cfg.Config})
 	if err != nil {
 		return err
 	}

@@ -26,18 +26,17 @@ type Program struct {
 	Env  []string `json:"env,omitempty"` // KEY=value, beside the clean environment that every plugin has
 }
 
-// A plugged is a plugin as a program.
+// A plugged is a plugin as a program, and what a launcher has to know of it.
 type plugged struct {
 	Program
 
-	about *pluginv1.Description
-	spec  launcher.Spec
+	spec launcher.Spec
 }
 
 // ProgramSubject is a plugin as a finished program, of whatever language. The
 // program is run once with --describe=binary, unless its description is given.
 func ProgramSubject(ctx context.Context, p Program, about *pluginv1.Description) (Subject, error) {
-	ask := func(ctx context.Context) (*pluginv1.Description, error) { return p.describe(ctx) }
+	ask := p.describe
 	if about != nil {
 		ask = func(context.Context) (*pluginv1.Description, error) { return about, nil }
 	}
@@ -45,14 +44,24 @@ func ProgramSubject(ctx context.Context, p Program, about *pluginv1.Description)
 	if err != nil {
 		return Subject{}, err
 	}
-	info, err := infoOf(about)
+	return subjectOf(launcher.Spec{
+		Name: about.GetName(), Version: about.GetVersion(), Summary: about.GetSummary(), Path: p.Path, Args: p.Args, Env: p.Env,
+		Descriptors: about.GetDescriptors(), Services: about.GetServices(), Config: about.GetConfig(), HostSocket: about.GetHostSocket(),
+	}, ask)
+}
+
+// SpecSubject is a plugin as a launcher starts it, such as one that comes with a
+// manifest. What its program says of itself has to agree with it.
+func SpecSubject(spec launcher.Spec) (Subject, error) {
+	return subjectOf(spec, Program{Path: spec.Path, Args: spec.Args, Env: spec.Env}.describe)
+}
+
+func subjectOf(spec launcher.Spec, ask func(context.Context) (*pluginv1.Description, error)) (Subject, error) {
+	info, err := infoOf(spec)
 	if err != nil {
 		return Subject{}, err
 	}
-	of := &plugged{Program: p, about: about, spec: launcher.Spec{
-		Name: about.GetName(), Version: about.GetVersion(), Summary: about.GetSummary(), Path: p.Path, Args: p.Args, Env: p.Env,
-		Descriptors: about.GetDescriptors(), Services: about.GetServices(), Config: about.GetConfig(), HostSocket: about.GetHostSocket(),
-	}}
+	of := &plugged{Program: Program{Path: spec.Path, Args: spec.Args, Env: spec.Env}, spec: spec}
 	return Subject{
 		carrier: Subprocess, info: info, program: of,
 		again: func(ctx context.Context) (recipe.Info, error) {
@@ -60,7 +69,8 @@ func ProgramSubject(ctx context.Context, p Program, about *pluginv1.Description)
 			if err != nil {
 				return recipe.Info{}, err
 			}
-			return infoOf(about)
+			return infoOf(launcher.Spec{Name: about.GetName(), Version: about.GetVersion(), Summary: about.GetSummary(),
+				Descriptors: about.GetDescriptors(), Services: about.GetServices(), Config: about.GetConfig()})
 		},
 		run: func(_ context.Context, s *Suite, _ probing) (runner, error) { return of.run(s) },
 	}, nil
@@ -95,38 +105,35 @@ func (p Program) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// infoOf is a description as Info.
-func infoOf(d *pluginv1.Description) (recipe.Info, error) {
-	i := recipe.Info{Name: d.GetName(), Version: d.GetVersion(), Summary: d.GetSummary()}
-	files, err := protodesc.NewFiles(d.GetDescriptors())
+// infoOf is what a plugin's description comes to as Info.
+func infoOf(d launcher.Spec) (recipe.Info, error) {
+	i := recipe.Info{Name: d.Name, Version: d.Version, Summary: d.Summary}
+	files, err := protodesc.NewFiles(d.Descriptors)
 	if err != nil {
 		return i, fmt.Errorf("descriptors: %w", err)
 	}
-	for _, name := range d.GetServices() {
+	for _, name := range d.Services {
 		if _, err := found(files, name); err != nil {
 			return i, fmt.Errorf("descriptors: %w", err)
 		}
 	}
-	if d.GetConfig() == "" {
+	if d.Config == "" {
 		return i, nil
 	}
-	md, err := files.FindDescriptorByName(protoreflect.FullName(d.GetConfig()))
+	md, err := files.FindDescriptorByName(protoreflect.FullName(d.Config))
 	if err != nil {
 		return i, fmt.Errorf("descriptors: config: %w", err)
 	}
 	m, ok := md.(protoreflect.MessageDescriptor)
 	if !ok {
-		return i, fmt.Errorf("descriptors: config: %s is no message", d.GetConfig())
+		return i, fmt.Errorf("descriptors: config: %s is no message", d.Config)
 	}
 	i.Config = dynamicpb.NewMessage(m)
 	return i, nil
 }
 
-// newLauncher returns a launcher that never tires of a plugin that is killed.
-func (s *Suite) newLauncher() *launcher.Launcher { return launcher.New(tireless(s.log)) }
-
 func (p *plugged) run(s *Suite) (runner, error) {
-	l := s.newLauncher()
+	l := launcher.New(tireless(s.log)) // which never tires of a plugin that is killed
 	of, err := l.Plugin(p.spec)
 	if err != nil {
 		return nil, errors.Join(err, l.Close(context.Background()))

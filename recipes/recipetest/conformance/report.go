@@ -1,11 +1,6 @@
 package conformance
 
-import (
-	"fmt"
-	"io"
-	"text/tabwriter"
-	"time"
-)
+import "time"
 
 // Version names the set of checks. It changes when a recipe that passed may fail
 // without having changed.
@@ -46,34 +41,4 @@ func NewReport(name, version string, results []Result) Report {
 		r.Passed = r.Passed && one.Outcome != Failed
 	}
 	return r
-}
-
-// WriteTable writes the report for people.
-func (r Report) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if _, err := fmt.Fprintln(t, "CHECK\tCARRIER\tOUTCOME\tDETAIL"); err != nil {
-		return err
-	}
-	failed, skipped := 0, 0
-	for _, one := range r.Results {
-		switch one.Outcome {
-		case Failed:
-			failed++
-		case Skipped:
-			skipped++
-		case Passed:
-		}
-		if _, err := fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", one.Check, one.Carrier, one.Outcome, one.Detail); err != nil {
-			return err
-		}
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	verdict := "passes"
-	if !r.Passed {
-		verdict = "fails"
-	}
-	_, err := fmt.Fprintf(w, "%s %s %s %s: %d checks, %d failed, %d skipped\n", r.Recipe, r.Version, verdict, r.Suite, len(r.Results), failed, skipped)
-	return err
 }
