@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -135,4 +138,41 @@ func ExampleSnapshot_Report() {
 	// good
 	// good
 	// good
+}
+
+// An instance that hosts check takes requests once one of them has seen that it is
+// well. Here the program carries out the check itself; hosts always do.
+func ExampleRunChecks() {
+	client, session := open()
+	defer client.Close()
+	defer session.Close()
+	ctx, stop := context.WithCancel(context.Background())
+
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // answers 200
+	defer server.Close()
+	registrar := discovery.NewRegistrar(session)
+	_, err := registrar.Register(ctx, discovery.Instance{
+		Service: "example/checked", ID: "web-1", Addr: server.Listener.Addr().String(),
+		Checks: []discovery.HostCheck{{URL: "http:///health"}}, // at the instance's own address
+	})
+	if err != nil {
+		panic(err)
+	}
+	var checks sync.WaitGroup
+	checks.Go(func() { _ = discovery.RunChecks(ctx, client) }) // until ctx ends
+
+	resolver := discovery.NewResolver(client)
+	defer resolver.Close()
+	for snapshot, err := range resolver.Watch(ctx, "example/checked") {
+		if err != nil {
+			panic(err)
+		}
+		if len(snapshot.Instances) > 0 {
+			fmt.Println(snapshot.Instances[0].ID, "is", snapshot.Instances[0].State)
+			break
+		}
+	}
+	stop()
+	checks.Wait()
+	// Output: web-1 is passing
 }
