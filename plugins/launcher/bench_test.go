@@ -97,7 +97,10 @@ func BenchmarkLock(b *testing.B) {
 			c := connect(b, startHost(b, r))
 			session := openSession(b, c)
 			locks := lockv1.NewLockServiceClient(c)
-			acquire(b, c, session, "warm")
+			token := acquire(b, c, session, "warm") // when it serves
+			if _, err := locks.Release(within(b), &lockv1.ReleaseRequest{SessionId: session, Name: "warm", Token: token}); err != nil {
+				b.Fatal(err)
+			}
 			ctx := context.Background()
 			for b.Loop() {
 				got, err := locks.Acquire(ctx, &lockv1.AcquireRequest{SessionId: session, Name: "bench"})

@@ -245,7 +245,7 @@ func TestKilledUnderLoad(t *testing.T) {
 // A process that answers nothing is killed, and says before what it does.
 func TestHangs(t *testing.T) {
 	t.Parallel()
-	_, p := run(t, launcher.Config{CheckEvery: 50 * time.Millisecond, CheckTimeout: 50 * time.Millisecond}, self(t, "trial", trial{version: "1.0.0"}))
+	_, p := run(t, launcher.Config{CheckEvery: 50 * time.Millisecond, CheckTimeout: 50 * time.Millisecond, Quarantine: launcher.Quarantine{Crashes: 1000, Within: time.Hour}}, self(t, "trial", trial{version: "1.0.0"}))
 	before := becomes(t, p, recipe.StateReady)
 	if err := syscall.Kill(before.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -264,6 +264,24 @@ func TestHangs(t *testing.T) {
 	if now := becomes(t, p, recipe.StateReady); now.PID == before.PID {
 		t.Errorf("%+v", now)
 	}
+}
+
+// One that answers no questions says what it does before it is killed.
+func TestDump(t *testing.T) {
+	t.Parallel()
+	s := self(t, "trial", trial{version: "1.0.0"})
+	file := filepath.Join(t.TempDir(), "ill")
+	s.Env = []string{"TRIAL_ILL=" + file}
+	_, p := run(t, launcher.Config{CheckEvery: 50 * time.Millisecond, CheckTimeout: 50 * time.Millisecond, Quarantine: launcher.Quarantine{Crashes: 1000, Within: time.Hour}}, s)
+	becomes(t, p, recipe.StateReady)
+	if err := os.WriteFile(file, []byte("hang"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	crashed(t, p, "launcher_test.(*tried).Check")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, p, recipe.StateReady)
 }
 
 // What a recipe says of its health is told.

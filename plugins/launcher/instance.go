@@ -61,10 +61,11 @@ var (
 func newInstance(p *Plugin, spec *resolved, env recipe.Env, config []byte, proxy *router.Proxy) *instance {
 	i := &instance{plugin: p, spec: spec, proxy: proxy, cfg: p.launcher.cfg, log: env.Log,
 		asked: make(chan request), done: make(chan struct{}), changed: make(chan struct{}),
-		opening: opening{launcher: p.launcher, out: p.out, env: env, config: config, level: lowest(env.Log)},
+		opening: opening{launcher: p.launcher, out: p.out, env: env, config: config, level: new(slog.LevelVar)},
 		history: crashes{cfg: p.launcher.cfg},
 		report:  recipe.Report{State: recipe.StateStarting, Since: time.Now(), Version: spec.Version, Summary: spec.Summary, Subprocess: true},
 	}
+	i.opening.level.Set(lowest(env.Log))
 	i.ctx, i.cancel = context.WithCancelCause(context.Background())
 	i.hard, i.hurry = context.WithCancel(context.Background())
 	return i
@@ -207,9 +208,10 @@ func (i *instance) Collect(ctx context.Context) ([]*dto.MetricFamily, error) {
 
 // setLevel changes the level of the process, and of those that follow.
 func (i *instance) setLevel(ctx context.Context, level slog.Level) error {
+	i.opening.level.Set(level)
 	p := i.serving()
 	if p == nil {
-		return fmt.Errorf("plugin %q: has no process now", i.opening.env.Instance)
+		return nil
 	}
 	_, err := p.control.SetLogLevel(ctx, &pluginv1.SetLogLevelRequest{Level: levelName(level)})
 	return plain(err)

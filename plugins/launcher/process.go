@@ -70,7 +70,7 @@ type opening struct {
 	out      *output
 	env      recipe.Env
 	config   []byte
-	level    slog.Level
+	level    *slog.LevelVar
 }
 
 // start starts a process and opens the recipe in it. When it fails, or ctx ends,
@@ -180,7 +180,7 @@ func (p *process) open(ctx context.Context, o opening, _, _ *wire.Pair) error {
 		return fmt.Errorf("%w: %w", errConfig, plain(err))
 	}
 	resp, err := p.control.Open(ctx, &pluginv1.OpenRequest{Instance: o.env.Instance, Config: o.config,
-		BrokerId: p.etcd.broker, EtcdAddress: p.etcd.address, LogLevel: levelName(o.level)})
+		BrokerId: p.etcd.broker, EtcdAddress: p.etcd.address, LogLevel: levelName(o.level.Level())})
 	if err != nil {
 		return fmt.Errorf("it cannot be opened: %w", plain(err))
 	}

@@ -211,6 +211,10 @@ func (i *instance) replace(p *process, r request) *process {
 	if r.spec != nil {
 		spec = r.spec
 	}
+	if err := compatible(i.spec, spec); err != nil { // it may have become another one since it was asked for
+		r.reply <- err
+		return nil
+	}
 	next, err := i.opening.start(i.ctx, spec)
 	if err != nil {
 		r.reply <- err

@@ -94,6 +94,9 @@ func (*tried) Collect(context.Context) ([]*dto.MetricFamily, error) {
 // Check is worse than well once it is told to be.
 func (*tried) Check(context.Context) error {
 	if b, err := os.ReadFile(os.Getenv("TRIAL_ILL")); err == nil {
+		if string(b) == "hang" {
+			select {}
+		}
 		return fmt.Errorf("%s", b)
 	}
 	return nil
