@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -95,6 +96,7 @@ func (p Program) describe(ctx context.Context) (*pluginv1.Description, error) {
 // command returns the program in an environment like that of a plugin.
 func (p Program) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.Path, slices.Concat(p.Args, args)...)
+	cmd.WaitDelay = time.Second // for what it has started and left behind
 	cmd.Env = []string{}
 	for _, key := range []string{"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"} {
 		if v, ok := os.LookupEnv(key); ok {
