@@ -133,8 +133,7 @@ func passes(err error) bool {
 		}
 	}
 	code := status.Code(err)
-	var e rpctypes.EtcdError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[rpctypes.EtcdError](err); ok {
 		code = e.Code()
 	}
 	return code == codes.Unavailable || code == codes.DeadlineExceeded
@@ -200,6 +199,6 @@ func (w *waiting) pause(ctx context.Context, err error) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w (%v)", w.text, context.Cause(ctx), err)
+		return fmt.Errorf("%s: %w (%w)", w.text, context.Cause(ctx), err)
 	}
 }

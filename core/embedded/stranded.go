@@ -42,7 +42,7 @@ func (s *stranded) do(ctx context.Context, write func(ctx context.Context) error
 	s.mu.Lock()
 	delete(s.open, w)
 	s.mu.Unlock()
-	if err != nil && context.Cause(ctx) == errStranded {
+	if err != nil && errors.Is(context.Cause(ctx), errStranded) {
 		return rpctypes.ErrGRPCTimeoutDueToLeaderFail
 	}
 	return err

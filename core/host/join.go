@@ -22,6 +22,7 @@ import (
 
 	hostv1 "github.com/conclavehq/conclave/api/conclave/host/v1"
 	"github.com/conclavehq/conclave/core/embedded"
+	"github.com/conclavehq/conclave/core/recipe"
 )
 
 const (
@@ -35,8 +36,9 @@ const (
 // startMember starts the embedded member. One that is configured to join, and has
 // not run yet, is admitted to the cluster first.
 func startMember(ctx context.Context, cfg Config, member embedded.Config, log *slog.Logger) (*embedded.Member, error) {
-	member.Join = len(cfg.Etcd.Join) > 0
-	if !member.Join || embedded.HasData(cfg.DataDir) {
+	join := len(cfg.Etcd.Join) > 0
+	member.Join = member.Join || join
+	if !join || embedded.HasData(member.DataDir) {
 		return embedded.Start(ctx, member)
 	}
 	c, err := joinClient(ctx, cfg.Etcd, member, log)
@@ -49,7 +51,7 @@ func startMember(ctx context.Context, cfg Config, member embedded.Config, log *s
 		return nil, fmt.Errorf("etcd.join: %w", err)
 	}
 	m, err := embedded.Start(ctx, joining)
-	if err != nil && !embedded.HasData(cfg.DataDir) {
+	if err != nil && !embedded.HasData(member.DataDir) {
 		// Such as a port that is taken. The next try can do without the place.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawBudget)
 		defer cancel()
@@ -144,11 +146,12 @@ func clientURLs(ctx context.Context, address string, secret *tls.Config) ([]stri
 	}
 	defer func() { _ = conn.Close() }()
 	_, err = pb.NewClusterClient(conn).MemberList(ctx, &pb.MemberListRequest{})
-	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded:
+	switch code := status.Code(err); {
+	case code == codes.Unavailable, code == codes.DeadlineExceeded:
 		return nil, fmt.Errorf("%s: %s", address, status.Convert(err).Message())
-	case codes.Unimplemented: // a host's API
-	default: // also a refusal is etcd's
+	case code == codes.Unauthenticated && recipe.Reason(err) != "": // a host that wants to know who calls
+		return nil, fmt.Errorf("%s: %s; name the client URL of an etcd member instead", address, status.Convert(err).Message())
+	case code != codes.Unimplemented: // etcd's, also if it is a refusal
 		return []string{address}, nil
 	}
 	list, err := hostv1.NewHostServiceClient(conn).ListMembers(ctx, &hostv1.ListMembersRequest{})

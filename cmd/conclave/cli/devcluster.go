@@ -149,7 +149,7 @@ func (c *devCluster) serve(ctx context.Context, dataDir string) error {
 	for _, n := range c.all {
 		said, err := n.Await(ctx)
 		if err != nil {
-			return nil //nolint:nilerr // it has served; only ctx can have ended
+			return nil // it has served: only ctx can have ended
 		}
 		for field := range strings.FieldsSeq(said) {
 			key, value, _ := strings.Cut(field, "=")

@@ -140,8 +140,12 @@ func (c *devCluster) choose(wanted []string) ([]*devNode, error) {
 func (c *devCluster) carryOut(ctx context.Context, verb string, chosen []*devNode) error {
 	for _, n := range chosen { // in the order of their numbers, so that no two wait for each other
 		n.turn.Lock()
-		defer n.turn.Unlock()
 	}
+	defer func() {
+		for _, n := range chosen {
+			n.turn.Unlock()
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, devStart)
 	defer cancel()
 	switch verb {

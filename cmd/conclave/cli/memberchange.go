@@ -235,8 +235,9 @@ func (m *members) replace(ctx context.Context, wanted, peer string) error {
 		e.Hint = "conclave member add " + peer
 		return &e
 	}
-	m.app.note(m.howToStart(peer, old.GetName()))
-	return m.app.print(added, [][]string{{added.ID}})
+	a := m.app
+	a.note(m.howToStart(peer, old.GetName()))
+	return a.print(added, [][]string{{added.ID}})
 }
 
 func refuse(text, hint string) *Error {

@@ -136,10 +136,13 @@ func statusRows(t target, s *hostv1.StatusResponse) [][]string {
 }
 
 func etcdText(e *hostv1.Etcd) string {
-	healthy, leader := 0, ""
+	healthy, leader, learners := 0, "", 0
 	for _, m := range e.GetMembers() {
 		if m.GetHealthy() {
 			healthy++
+		}
+		if m.GetLearner() {
+			learners++
 		}
 		if m.GetLeader() {
 			leader = ", led by " + clean(firstOf(m.GetName(), m.GetId()))
@@ -152,6 +155,9 @@ func etcdText(e *hostv1.Etcd) string {
 	answer := fmt.Sprintf("%d of %d members answer", healthy, len(e.GetMembers()))
 	if len(e.GetMembers()) == 0 {
 		answer = "its members are unknown"
+	}
+	if learners > 0 {
+		leader += fmt.Sprintf(", %d of them without a vote", learners)
 	}
 	return fmt.Sprintf("%s, %s, %s%s", word(e.GetMode().String(), "ETCD_MODE_"), serves, answer, leader)
 }
