@@ -29,20 +29,9 @@ type entry struct {
 }
 
 // readContent opens the database in the file path, which a digest may follow, checks its pages and passes on what it holds.
-func readContent(path string, use func(content)) (err error) {
-	db, err := bbolt.Open(path, 0o400, &bbolt.Options{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	// bbolt answers pages that make no sense with a panic.
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, p)
-		}
-	}()
+func readContent(path string, use func(content)) error {
 	c := content{live: make(map[string]entry)}
-	err = db.View(func(tx *bbolt.Tx) error {
+	err := view(path, func(tx *bbolt.Tx) error {
 		for err := range tx.Check() {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
@@ -55,13 +44,45 @@ func readContent(path string, use func(content)) (err error) {
 	return nil
 }
 
+// lastRevision returns the last revision of the database in the file path, and the version of its storage.
+func lastRevision(path string) (revision int64, version string, err error) {
+	var c content
+	err = view(path, func(tx *bbolt.Tx) error {
+		keys := tx.Bucket(schema.Key.Name())
+		if keys == nil {
+			return errForeign
+		}
+		if last, _ := keys.Cursor().Last(); last != nil {
+			c.revision = mvcc.BytesToRev(last).Main
+		}
+		c.readMeta(tx)
+		return nil
+	})
+	return c.revision, c.version, err
+}
+
+var errForeign = fmt.Errorf("%w: a database, but not etcd's", ErrDamaged)
+
+// view lets look read the database in the file path.
+func view(path string, look func(*bbolt.Tx) error) (err error) {
+	db, err := bbolt.Open(path, 0o400, &bbolt.Options{ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	// bbolt answers pages that make no sense with a panic.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return db.View(look)
+}
+
 func (c *content) read(tx *bbolt.Tx) error {
 	keys := tx.Bucket(schema.Key.Name())
 	if keys == nil {
-		return fmt.Errorf("%w: a database, but not etcd's", ErrDamaged)
-	}
-	if v := schema.ReadStorageVersionFromSnapshot(tx); v != nil {
-		c.version = v.String()
+		return errForeign
 	}
 	if leases := tx.Bucket(schema.Lease.Name()); leases != nil {
 		c.leases = leases.Stats().KeyN
@@ -69,15 +90,24 @@ func (c *content) read(tx *bbolt.Tx) error {
 	if err := keys.ForEach(c.add); err != nil {
 		return err
 	}
-	// Of a store in which all was deleted, compactions alone tell how far it had come.
-	if meta := tx.Bucket(schema.Meta.Name()); meta != nil {
-		for _, name := range [][]byte{schema.ScheduledCompactKeyName, schema.FinishedCompactKeyName} {
-			if rev := meta.Get(name); rev != nil {
-				c.revision = max(c.revision, mvcc.BytesToRev(rev).Main)
-			}
+	c.readMeta(tx)
+	return nil
+}
+
+// readMeta reads what stands beside the keys. Of a store in which all was deleted, compactions alone tell how far it had come.
+func (c *content) readMeta(tx *bbolt.Tx) {
+	if v := schema.ReadStorageVersionFromSnapshot(tx); v != nil {
+		c.version = v.String()
+	}
+	meta := tx.Bucket(schema.Meta.Name())
+	if meta == nil {
+		return
+	}
+	for _, name := range [][]byte{schema.ScheduledCompactKeyName, schema.FinishedCompactKeyName} {
+		if rev := meta.Get(name); rev != nil {
+			c.revision = max(c.revision, mvcc.BytesToRev(rev).Main)
 		}
 	}
-	return nil
 }
 
 // add takes up one change; changes come in their order.

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -42,15 +43,30 @@ func (d *digester) check() error {
 	return nil
 }
 
-// verify checks the digest of the file path.
-func verify(path string) error {
+// verify checks the digest of the file path, until ctx ends.
+func verify(ctx context.Context, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	d := newDigester()
-	_, err = io.Copy(d, f)
-	return errors.Join(err, f.Close(), d.check())
+	if _, err = io.Copy(d, whileLasts{ctx, f}); err == nil {
+		err = d.check()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// whileLasts reads until the context ends.
+type whileLasts struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r whileLasts) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(b)
 }
 
 // tokenOf names the cluster that is made of the snapshot in the file path, on whatever machine it lies.

@@ -4,7 +4,7 @@
 //
 // # Guarantees
 //
-// [SaveFile] leaves either a whole file that has been read back and checked, or no file. [Restore] leaves either a whole data
+// [SaveFile] leaves either a whole file whose digest has been read back, or no file. [Restore] leaves either a whole data
 // directory, or none.
 //
 // A restored cluster continues an older history, so a plain restore would give revisions, and with them fencing tokens, a second

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"fmt"
 	"os"
 )
@@ -33,7 +34,7 @@ func inspect(path string) (Status, error) {
 	if info.IsDir() {
 		return Status{}, fmt.Errorf("%w: it is a directory", ErrDamaged)
 	}
-	if err := verify(path); err != nil {
+	if err := verify(context.Background(), path); err != nil {
 		return Status{}, err
 	}
 	s := Status{Bytes: info.Size()}

@@ -110,11 +110,12 @@ func TestRestoreOfASnapshotUnderLoad(t *testing.T) {
 	turns(60)
 	puts, sets := l.confirmed()
 	file := filepath.Join(t.TempDir(), "saved.db")
-	status := must(snapshot.SaveFile(t.Context(), e.Client(t), file, false, nil))(t)
+	must(snapshot.SaveFile(t.Context(), e.Client(t), file, snapshot.SaveOptions{}))(t)
 	now, _ := l.confirmed()
 	turns(len(now) + 60)
 	stop()
 	work.Wait()
+	status := must(snapshot.Inspect(file))(t)
 	if status.Leases < 7 || status.Leased == 0 {
 		t.Fatalf("the snapshot was not taken under load: %+v", status)
 	}

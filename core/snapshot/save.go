@@ -15,7 +15,7 @@ import (
 // Saved says what a save has written.
 type Saved struct {
 	Bytes    int64  // with the digest at the end
-	Revision int64  // of the store, when the member began to send
+	Revision int64  // of the store
 	Version  string // of the storage, "" before etcd 3.6
 }
 
@@ -58,26 +58,38 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// SaveFile saves a snapshot as the file path, with mode 0600. The file appears once it is whole, on the disk, and has passed
-// [Inspect], whose answer is returned. An existing file is left alone, with ErrExists, unless overwrite is set; then it is replaced
-// in one step. Errors are those of Save, and of the file system.
-func SaveFile(ctx context.Context, c *clientv3.Client, path string, overwrite bool, progress func(bytes int64)) (Status, error) {
-	if _, err := os.Lstat(path); err == nil && !overwrite {
-		return Status{}, fmt.Errorf("%s: %w", path, ErrExists)
+// SaveOptions say how a file is saved. The zero value is usable.
+type SaveOptions struct {
+	// Overwrite replaces an existing file, in one step.
+	Overwrite bool
+	// Progress is called with the number of bytes so far.
+	Progress func(bytes int64)
+	// Check looks at the whole file before it gets its name; its error is SaveFile's. [Inspect] is one, which takes time and memory with the
+	// number of keys.
+	Check func(file string) error
+}
+
+// SaveFile saves a snapshot as the file path, with mode 0600. The file appears once it is whole, on the disk, and has been read back:
+// its digest is right, and it is a database of etcd's. An existing file is left alone, with ErrExists, unless Overwrite is set. Errors are
+// those of Save, and of the file system. It ends soon after ctx does.
+func SaveFile(ctx context.Context, c *clientv3.Client, path string, o SaveOptions) (Saved, error) {
+	if _, err := os.Lstat(path); err == nil && !o.Overwrite {
+		return Saved{}, fmt.Errorf("%s: %w", path, ErrExists)
 	}
-	var status Status
-	err := atomically(path, overwrite, func(f *os.File) error {
-		if _, err := Save(ctx, c, f, progress); err != nil {
+	var saved Saved
+	err := atomically(path, o.Overwrite, func(f *os.File) (err error) {
+		if saved, err = Save(ctx, c, f, o.Progress); err != nil {
 			return err
 		}
-		if err := f.Sync(); err != nil {
+		if err := errors.Join(f.Sync(), verify(ctx, f.Name())); err != nil {
 			return err
 		}
-		var err error
-		status, err = Inspect(f.Name())
-		return err
+		if saved.Revision, saved.Version, err = lastRevision(f.Name()); err != nil || o.Check == nil {
+			return err
+		}
+		return o.Check(f.Name())
 	})
-	return status, err
+	return saved, err
 }
 
 // atomically lets write fill a file beside path that takes its place if write succeeds, and is removed if not.

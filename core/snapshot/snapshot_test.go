@@ -33,7 +33,7 @@ func saved(t *testing.T) (file string, e *coretest.Etcd) {
 	l := must(c.Grant(t.Context(), 60))(t)
 	must(c.Put(t.Context(), "leased", "x", clientv3.WithLease(l.ID)))(t)
 	file = filepath.Join(t.TempDir(), "saved.db")
-	must(snapshot.SaveFile(t.Context(), c, file, false, nil))(t)
+	must(snapshot.SaveFile(t.Context(), c, file, snapshot.SaveOptions{}))(t)
 	return file, e
 }
 
@@ -58,12 +58,16 @@ func TestSavedFileIsWholeAndDescribed(t *testing.T) {
 	must(c.Put(t.Context(), "c", "", clientv3.WithLease(l.ID)))(t)
 	file := filepath.Join(t.TempDir(), "saved.db")
 	var steps []int64
-	got := must(snapshot.SaveFile(t.Context(), c, file, false, func(n int64) { steps = append(steps, n) }))(t)
+	saved := must(snapshot.SaveFile(t.Context(), c, file, snapshot.SaveOptions{Progress: func(n int64) { steps = append(steps, n) }}))(t)
+	got := must(snapshot.Inspect(file))(t)
 	info := must(os.Stat(file))(t)
 	want := snapshot.Status{Revision: e.Revision(t), Keys: 2, Leased: 1, Leases: 1, Bytes: info.Size()}
 	got.Version = "" // the member records it a moment after its start
 	if got != want {
 		t.Errorf("status %+v, want %+v", got, want)
+	}
+	if saved.Revision != want.Revision || saved.Bytes != want.Bytes {
+		t.Errorf("saved %+v, want %+v", saved, want)
 	}
 	if len(steps) == 0 || steps[len(steps)-1] != info.Size() {
 		t.Errorf("progress %v, want it to end at %d", steps, info.Size())
@@ -76,14 +80,14 @@ func TestSavedFileIsWholeAndDescribed(t *testing.T) {
 func TestSaveReplacesOnlyWhenAsked(t *testing.T) {
 	file, e := saved(t)
 	before := must(os.ReadFile(file))(t)
-	if _, err := snapshot.SaveFile(t.Context(), e.Client(t), file, false, nil); !errors.Is(err, snapshot.ErrExists) {
+	if _, err := snapshot.SaveFile(t.Context(), e.Client(t), file, snapshot.SaveOptions{}); !errors.Is(err, snapshot.ErrExists) {
 		t.Fatalf("error %v, want ErrExists", err)
 	}
 	if !bytes.Equal(before, must(os.ReadFile(file))(t)) {
 		t.Fatal("the file was changed")
 	}
 	must(e.Client(t).Put(t.Context(), "more", "x"))(t)
-	must(snapshot.SaveFile(t.Context(), e.Client(t), file, true, nil))(t)
+	must(snapshot.SaveFile(t.Context(), e.Client(t), file, snapshot.SaveOptions{Overwrite: true}))(t)
 	if bytes.Equal(before, must(os.ReadFile(file))(t)) {
 		t.Fatal("the file was not replaced")
 	}
@@ -97,12 +101,26 @@ func TestASaveThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	// It is ended when the first bytes have been written.
-	_, err := snapshot.SaveFile(ctx, e.Client(t), filepath.Join(dir, "x.db"), false, func(int64) { cancel() })
+	_, err := snapshot.SaveFile(ctx, e.Client(t), filepath.Join(dir, "x.db"), snapshot.SaveOptions{Progress: func(int64) { cancel() }})
 	if err == nil {
 		t.Fatal("saved although it was ended")
 	}
 	if files := must(os.ReadDir(dir))(t); len(files) != 0 {
 		t.Errorf("left behind: %v", files)
+	}
+}
+
+// What does not pass the caller's look does not appear either.
+func TestAFileThatFailsItsCheckDoesNotAppear(t *testing.T) {
+	e := coretest.StartEtcd(t)
+	dir := t.TempDir()
+	refused := errors.New("refused")
+	_, err := snapshot.SaveFile(t.Context(), e.Client(t), filepath.Join(dir, "x.db"), snapshot.SaveOptions{Check: func(file string) error {
+		must(snapshot.Inspect(file))(t)
+		return refused
+	}})
+	if files := must(os.ReadDir(dir))(t); !errors.Is(err, refused) || len(files) != 0 {
+		t.Errorf("%v, left behind: %v", err, files)
 	}
 }
 
@@ -198,7 +216,7 @@ func TestRestoreOfAStoreThatForgot(t *testing.T) {
 		must(c.Compact(t.Context(), deleted+1, clientv3.WithCompactPhysical()))(t)
 		dir := t.TempDir()
 		file := filepath.Join(dir, "saved.db")
-		status := must(snapshot.SaveFile(t.Context(), c, file, false, nil))(t)
+		status := must(snapshot.SaveFile(t.Context(), c, file, snapshot.SaveOptions{}))(t)
 		if status.Revision <= last {
 			t.Errorf("round %d: the snapshot claims revision %d, after %d", round, status.Revision, last)
 		}
@@ -222,7 +240,7 @@ func TestRestoreOfThreeMembers(t *testing.T) {
 			must(e.Client(t).Put(t.Context(), fmt.Sprintf("of-%x/%d", l.ID, i), "x", clientv3.WithLease(l.ID)))(t)
 		}
 	}
-	must(snapshot.SaveFile(t.Context(), e.Client(t), file, true, nil))(t)
+	must(snapshot.SaveFile(t.Context(), e.Client(t), file, snapshot.SaveOptions{Overwrite: true}))(t)
 	cluster := make(map[string]string)
 	for _, name := range []string{"a", "b", "c"} {
 		cluster[name] = "http://" + freeAddr(t)
@@ -303,10 +321,10 @@ func TestDrillOfAStoreWithLogins(t *testing.T) {
 	}
 	root := must(clientv3.New(clientv3.Config{Endpoints: []string{e.Endpoint()}, Username: "root", Password: "secret", Logger: zap.NewNop()}))(t)
 	defer root.Close()
-	if _, err := snapshot.SaveFile(t.Context(), c, file, false, nil); err == nil {
+	if _, err := snapshot.SaveFile(t.Context(), c, file, snapshot.SaveOptions{}); err == nil {
 		t.Fatal("saved without a login")
 	}
-	must(snapshot.SaveFile(t.Context(), root, file, false, nil))(t)
+	must(snapshot.SaveFile(t.Context(), root, file, snapshot.SaveOptions{}))(t)
 	if r := must(snapshot.Drill(t.Context(), file, t.TempDir(), nil))(t); r.Keys != 1 {
 		t.Errorf("report %+v", r)
 	}

@@ -75,7 +75,11 @@ func (a *app) snapshotSave(ctx context.Context, file string, f snapshotSaveFlags
 	}
 	defer func() { _ = c.Close() }()
 	show := a.progress(sizeOf(ctx, c, t))
-	status, err := snapshot.SaveFile(ctx, c, file, f.overwrite, show.at)
+	var status snapshot.Status
+	_, err = snapshot.SaveFile(ctx, c, file, snapshot.SaveOptions{Overwrite: f.overwrite, Progress: show.at, Check: func(whole string) (err error) {
+		status, err = snapshot.Inspect(whole)
+		return err
+	}})
 	show.end()
 	if errors.Is(err, snapshot.ErrExists) {
 		return &Error{Exit: ExitNotAcquired, Code: "already_exists", Reason: "conflict", Message: file + " exists already", Hint: "choose another name, or say --overwrite", cause: err}

@@ -16,10 +16,10 @@ var nameForm = regexp.MustCompile(`^conclave-(\d{8}T\d{6}Z)-r(\d+)\.db$`)
 
 // A File is a snapshot that lies in a place.
 type File struct {
-	Name     string    `json:"name"`
+	Name     string    `json:"name"`     // in its place
 	Time     time.Time `json:"time"`     // when it was taken, by the clock of the host that took it
 	Revision int64     `json:"revision"` // of the store
-	Bytes    int64     `json:"bytes"`
+	Bytes    int64     `json:"bytes"`    // its size
 }
 
 // NameOf returns the name of a snapshot of that time and revision. Names sort by time.

@@ -158,11 +158,11 @@ func (s Schedule) take(ctx context.Context, place *Place, now time.Time) (f File
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	file := filepath.Join(dir, "snapshot.db")
-	status, err := snapshot.SaveFile(ctx, s.Client, file, false, nil)
+	saved, err := snapshot.SaveFile(ctx, s.Client, file, snapshot.SaveOptions{})
 	if err != nil {
 		return f, err
 	}
-	f = File{Name: NameOf(now, status.Revision), Time: now.UTC().Truncate(time.Second), Revision: status.Revision, Bytes: status.Bytes}
+	f = File{Name: NameOf(now, saved.Revision), Time: now.UTC().Truncate(time.Second), Revision: saved.Revision, Bytes: saved.Bytes}
 	return f, place.add(ctx, file, f.Name)
 }
 
