@@ -71,13 +71,14 @@ func (v *supervised) await(ctx context.Context, but mark) error {
 	if open == nil {
 		return errors.New("no host has opened it")
 	}
+	began := v.plugin.Status().Restarts
 	for {
 		report, changed := open.Report()
 		status, is := v.plugin.Status(), v.mark()
 		switch {
 		case report.State == recipe.StateReady && is != but && (v.attached || is.pid != 0):
 			return nil
-		case report.State == recipe.StateQuarantined || report.State == recipe.StateStopped:
+		case report.State == recipe.StateQuarantined || report.State == recipe.StateStopped || status.Restarts > began+starts:
 			return fmt.Errorf("it is %v: %s%s", report.State, report.Detail, lastWords(status))
 		}
 		look := time.NewTimer(lookAgain) // a start that follows at once changes no state
@@ -91,6 +92,9 @@ func (v *supervised) await(ctx context.Context, but mark) error {
 		look.Stop()
 	}
 }
+
+// starts is how often a plugin may fail to start in a row.
+const starts = 5
 
 // lookAgain is the time between two looks at a plugin that is being started.
 const lookAgain = 5 * time.Millisecond
