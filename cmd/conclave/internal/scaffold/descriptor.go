@@ -14,14 +14,6 @@ import (
 	recipev1 "github.com/conclavehq/conclave/api/conclave/recipe/v1"
 )
 
-// The project of which the templates were made.
-const (
-	modelName  = "tally"
-	modelType  = "Tally"
-	modelFile  = "example/tally/v1/tally.proto"
-	modelOwner = DefaultOwner
-)
-
 // descriptors returns the descriptor of the project's .proto file, and the set
 // of it and all that it imports.
 func (p *Project) descriptors() (own, set []byte, err error) {
@@ -52,14 +44,14 @@ func (p *Project) descriptors() (own, set []byte, err error) {
 // rename makes the model's descriptor the project's.
 func (p *Project) rename(f *descriptorpb.FileDescriptorProto) {
 	old, now := "."+f.GetPackage()+".", "."+p.Owner+"."+p.pkg()+".v1."
-	f.Name = proto.String(path.Join(p.Owner, p.pkg(), "v1", p.pkg()+".proto"))
-	f.Package = proto.String(strings.Trim(now, "."))
-	f.Options.GoPackage = proto.String(p.Module + "/proto/" + path.Join(p.Owner, p.pkg(), "v1") + ";" + p.pkg() + "v1")
+	f.Name = new(path.Join(p.Owner, p.pkg(), "v1", p.pkg()+".proto"))
+	f.Package = new(strings.Trim(now, "."))
+	f.Options.GoPackage = new(p.Module + "/proto/" + path.Join(p.Owner, p.pkg(), "v1") + ";" + p.pkg() + "v1")
 	for _, s := range f.GetService() {
-		s.Name = proto.String(p.typ() + "Service")
+		s.Name = new(p.typ() + "Service")
 		for _, m := range s.GetMethod() {
-			m.InputType = proto.String(strings.Replace(m.GetInputType(), old, now, 1))
-			m.OutputType = proto.String(strings.Replace(m.GetOutputType(), old, now, 1))
+			m.InputType = new(strings.Replace(m.GetInputType(), old, now, 1))
+			m.OutputType = new(strings.Replace(m.GetOutputType(), old, now, 1))
 		}
 	}
 }

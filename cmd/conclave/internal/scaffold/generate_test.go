@@ -180,7 +180,7 @@ func updateModel(t *testing.T, x tools) {
 	save(t, "templates/gen/model.binpb", model)
 	raw := regexp.MustCompile(`(?s)(rawDesc = "" \+\n\t).*?\n\n`)
 	for _, name := range []string{"tally.pb.go", "tally_grpc.pb.go"} {
-		text, err := os.ReadFile(filepath.Join(dir, "proto/example/tally/v1", name))
+		text, err := os.ReadFile(filepath.Join(dir, "proto", "example", "tally", "v1", name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,7 +191,7 @@ func updateModel(t *testing.T, x tools) {
 		if left := regexp.MustCompile(`[Tt]ally|example`).FindString(string(text)); left != "" {
 			t.Fatalf("%s: %q is left", name, left)
 		}
-		save(t, filepath.Join("templates/go", strings.Replace(name, "tally", "recipe", 1)+".tmpl"), text)
+		save(t, filepath.Join("templates", "go", strings.Replace(name, "tally", "recipe", 1)+".tmpl"), text)
 	}
 	t.Fatal("the templates are new: run the test again, without -update")
 }

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+
 	"github.com/conclavehq/conclave/cmd/conclave/internal/scaffold"
 	"github.com/conclavehq/conclave/recipes/recipetest/conformance"
 )
@@ -44,16 +47,70 @@ func TestPythonConformance(t *testing.T) {
 	t.Setenv("PATH", pythonPath(t))
 	dir := write(t, scaffold.Project{Name: "seat-map", Lang: scaffold.Python, Owner: "acme"})
 	output(t, dir, "python3", "build.py")
-	program := conformance.Program{Path: filepath.Join(dir, "seat-map")}
-	subject, err := conformance.ProgramSubject(t.Context(), program, nil)
+	text, err := os.ReadFile(filepath.Join(dir, "conformance.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	suite, err := conformance.New(t.Context(), subject, conformance.Config{Scenarios: []conformance.Scenario{{
-		Name: "room",
-		Take: conformance.NewCall("acme.seatmap.v1.SeatMapService/Enter", `{"name":"$name"}`),
-		Show: conformance.NewCall("acme.seatmap.v1.SeatMapService/List", `{"name":"$name"}`),
-	}}})
+	file, err := conformance.ParseFile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conform(t, filepath.Join(dir, "seat-map"), file.Scenarios...)
+}
+
+// A recipe in Python whose calls wait, in a stream, on a watch: they end as calls
+// must, and keep their places when the recipe stops.
+func TestPythonWaits(t *testing.T) {
+	t.Setenv("PATH", pythonPath(t))
+	dir := write(t, scaffold.Project{Name: "gate", Lang: scaffold.Python})
+	makeGate(t, dir)
+	output(t, dir, "python3", "build.py")
+	const service = "example.gate.v1.GateService/"
+	conform(t, filepath.Join(dir, "gate"), conformance.Scenario{
+		Name: "gate",
+		Take: conformance.NewCall(service+"Enter", `{"name":"$name"}`),
+		Wait: conformance.NewCall(service+"List", `{"name":"$name"}`),
+		Free: conformance.NewCall(service+"Leave", `{"name":"$name"}`),
+	})
+}
+
+// makeGate makes a project the recipe of testdata/gate.py.
+func makeGate(t *testing.T, dir string) {
+	t.Helper()
+	text, err := os.ReadFile("testdata/gate.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	save(t, filepath.Join(dir, "src", "recipe.py"), text)
+	path := filepath.Join(dir, "src", "descriptors.binpb")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := new(descriptorpb.FileDescriptorSet)
+	if err := proto.Unmarshal(raw, set); err != nil {
+		t.Fatal(err)
+	}
+	service := set.GetFile()[len(set.GetFile())-1].GetService()[0]
+	enter, list := service.GetMethod()[0], service.GetMethod()[1]
+	leave := proto.CloneOf(enter)
+	leave.Name = new("Leave")
+	list.InputType, list.ServerStreaming, list.Options = enter.InputType, new(true), proto.CloneOf(enter.GetOptions())
+	service.Method = append(service.Method, leave)
+	if raw, err = proto.Marshal(set); err != nil {
+		t.Fatal(err)
+	}
+	save(t, path, raw)
+}
+
+// conform runs the conformance suite on a program.
+func conform(t *testing.T, path string, scenarios ...conformance.Scenario) {
+	t.Helper()
+	subject, err := conformance.ProgramSubject(t.Context(), conformance.Program{Path: path}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suite, err := conformance.New(t.Context(), subject, conformance.Config{Scenarios: scenarios})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package scaffold_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -135,11 +136,11 @@ func TestOptionsAreTheAPIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := os.ReadFile(filepath.Join(repository, "api/conclave/recipe/v1/options.proto"))
+	api, err := os.ReadFile(repository + "/api/conclave/recipe/v1/options.proto")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(ours) != string(api) {
+	if !bytes.Equal(ours, api) {
 		t.Error("templates/common/options.proto is to be a copy of api/conclave/recipe/v1/options.proto")
 	}
 }

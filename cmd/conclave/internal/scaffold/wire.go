@@ -46,7 +46,7 @@ func wireDescriptors() ([]byte, error) {
 // options, which would import files that say nothing to a client.
 func etcdFiles() []*descriptorpb.FileDescriptorProto {
 	kv, rpc := protodesc.ToFileDescriptorProto(mvccpb.File_kv_proto), protodesc.ToFileDescriptorProto(etcdserverpb.File_rpc_proto)
-	kv.Name, rpc.Name, rpc.Dependency = proto.String(kvFile), proto.String(rpcFile), []string{kvFile}
+	kv.Name, rpc.Name, rpc.Dependency = new(kvFile), new(rpcFile), []string{kvFile}
 	rpc.Service = slices.DeleteFunc(rpc.GetService(), func(s *descriptorpb.ServiceDescriptorProto) bool {
 		return !slices.Contains([]string{"KV", "Watch", "Lease"}, s.GetName())
 	})

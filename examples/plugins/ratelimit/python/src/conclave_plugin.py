@@ -114,7 +114,12 @@ def _escape(text):
 
 
 class Env:
-    """What a recipe is given: instance, config, log, and etcd's kv, watch and lease."""
+    """What a recipe is given: instance, config, log, and etcd's kv, watch and lease.
+
+    A call that waits ends with asyncio.CancelledError. If stopping is true, it is
+    the host that ends it: leave its place in line, the caller comes again."""
+
+    stopping = False
 
     def __init__(self, instance, config, log, channel):
         self.instance, self.config, self.log = instance, config, log
@@ -195,7 +200,8 @@ class _Plugin:
         self.log.setLevel(LEVELS.get(request.log_level, logging.INFO))
         creds = grpc.ssl_channel_credentials(_pem("PLUGIN_CLIENT_CERT"), _pem("CONCLAVE_PLUGIN_KEY"), _pem("CONCLAVE_PLUGIN_CERT"))
         channel = grpc.aio.secure_channel("unix:" + request.etcd_address, creds, options=CHANNEL)
-        self.handlers = await self.recipe.open(Env(request.instance, self._config(request.config), self.log, channel))
+        self.env = Env(request.instance, self._config(request.config), self.log, channel)
+        self.handlers = await self.recipe.open(self.env)
         self.log.debug("recipe opened")
         return _control.OpenResponse(services=sorted(self.handlers))
 
@@ -212,6 +218,8 @@ class _Plugin:
 
     async def Drain(self, request, context):
         self.draining = True
+        if self.handlers:
+            self.env.stopping = True
         for task, streams in list(self.calls.items()):
             if streams:
                 task.cancel()
