@@ -1,6 +1,8 @@
 package discovery_test
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,12 +11,16 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	discoveryv1 "github.com/conclavehq/conclave/api/conclave/discovery/v1"
+	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/core/recipe"
+	"github.com/conclavehq/conclave/discovery"
 	discoveryrecipe "github.com/conclavehq/conclave/recipes/discovery"
 )
 
@@ -64,6 +70,44 @@ func TestAHostCarriesOutChecks(t *testing.T) {
 	}
 	_, err := h.Register(ada, &discoveryv1.RegisterRequest{Name: service, Addr: "h:80", Checks: []*discoveryv1.Check{{Url: "exec:true"}}})
 	want(t, err, codes.InvalidArgument, "invalid_checks", "a host runs no command")
+}
+
+// A host that stops while etcd is away does not wait for it.
+func TestChecksEndWithoutEtcd(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(web.Close)
+	link := etcd.Link(t)
+	env := recipe.NewEnv("discovery", coretest.Dial(t, link.Endpoint()), &discoveryv1.Config{}, slog.New(slog.DiscardHandler))
+	defer env.Close()
+	i := must[recipe.Instance](t)((discoveryrecipe.Recipe{}).Open(within(t), env, grpc.NewServer()))
+	s := must[*core.Session](t)(core.NewSession(within(t), etcd.Client(t)))
+	t.Cleanup(func() { _ = s.Close() })
+	service := etcd.Prefix(t)
+	must[core.Token](t)(discovery.Announce(within(t), s, discovery.Instance{Service: service, ID: "a", Addr: "h:80", Checks: []discovery.HostCheck{{URL: web.URL}}}))
+	r := discovery.NewResolver(etcd.Client(t))
+	defer r.Close()
+	for snap, err := range r.Watch(within(t), service) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(snap.Instances) == 1 { // a host owns the check
+			break
+		}
+	}
+	link.Blackhole(coretest.Both)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- i.Close(ctx) }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-within(t).Done():
+		t.Error("it waits for etcd")
+	}
+	link.Heal()
 }
 
 // A caller's namespace is found by all hosts.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -106,14 +105,8 @@ func (r Recipe) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegist
 		i.directory.open(env.Client)
 	}
 	i.ctx, i.stop = context.WithCancelCause(context.Background())
-	if !c.GetChecksOff() {
-		allowed, _ := networks(c) // which Validate has seen
-		i.checks.Go(func() {
-			err := discovery.RunChecks(i.ctx, env.Client, discovery.WithLogger(env.Log),
-				discovery.WithCheckNamespaces(c.GetCheckNamespaces()...), discovery.WithCheckNetworks(allowed...))
-			env.Log.Debug("no more checks", "cause", err)
-		})
-	}
+	i.checked = make(chan struct{})
+	go i.check(c)
 	discoveryv1.RegisterDiscoveryServiceServer(reg, i)
 	return i, nil
 }
@@ -127,13 +120,30 @@ type instance struct {
 	stop      context.CancelCauseFunc
 	dns       *dnsserver.Server // nil: not served
 	directory *Directory        // nil: nobody asks it
-	checks    sync.WaitGroup
+	checked   chan struct{}     // closed when no more checks are carried out
 }
 
-// Close ends the watches, and what is served beside calls. It is idempotent.
-func (i *instance) Close(context.Context) error {
+// check carries out checks until Close.
+func (i *instance) check(c *discoveryv1.Config) {
+	defer close(i.checked)
+	if c.GetChecksOff() {
+		return
+	}
+	allowed, _ := networks(c) // which Validate has seen
+	err := discovery.RunChecks(i.ctx, i.env.Client, discovery.WithLogger(i.env.Log),
+		discovery.WithCheckNamespaces(c.GetCheckNamespaces()...), discovery.WithCheckNetworks(allowed...))
+	i.env.Log.Debug("no more checks", "cause", err)
+}
+
+// Close ends the watches, the checks, and what is served beside calls. It is
+// idempotent. If etcd does not answer, what this host owns of checks ends with its
+// lease, and the last request with the client, which the host closes after this.
+func (i *instance) Close(ctx context.Context) error {
 	i.stop(core.ErrSessionClosed)
-	i.checks.Wait()
+	select {
+	case <-i.checked:
+	case <-ctx.Done():
+	}
 	if i.directory != nil {
 		i.directory.close()
 	}
