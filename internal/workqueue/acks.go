@@ -62,18 +62,19 @@ func (d *Dock) ackTogether(ctx context.Context, vs []*Delivery) (settled bool, e
 		return false, nil
 	}
 	defer d.e.Leave()
-	t := commit.Txn{Likely: true, Scope: make([]string, 0, len(vs)), If: make([]clientv3.Cmp, 0, len(vs)), Then: make([]clientv3.Op, 0, 2*len(vs))}
-	for _, v := range vs {
-		if !v.settle() {
-			return false, nil
-		}
-		defer v.settled()
-		t.Scope, t.If, t.Then = append(t.Scope, v.key), append(t.If, v.IsOwner()), append(t.Then, clientv3.OpDelete(v.key))
-		if d.e.Borrowed() {
-			t.Then = append(t.Then, clientv3.OpDelete(d.root.untilOf(d.lease, v.ID)))
-		}
+	mine := vs
+	if busy := slices.IndexFunc(vs, func(v *Delivery) bool { return !v.settle() }); busy >= 0 {
+		mine = vs[:busy]
 	}
-	r, err := d.e.Do(ctx, t)
+	defer func() {
+		for _, v := range mine {
+			v.settled()
+		}
+	}()
+	if len(mine) < len(vs) {
+		return false, nil
+	}
+	r, err := d.e.Do(ctx, d.ackTxn(vs))
 	switch {
 	case err == nil && r.Succeeded:
 		for _, v := range vs {
@@ -87,6 +88,18 @@ func (d *Dock) ackTogether(ctx context.Context, vs []*Delivery) (settled bool, e
 		return ctx.Err() != nil, err
 	}
 	return false, nil
+}
+
+// ackTxn acks all of vs.
+func (d *Dock) ackTxn(vs []*Delivery) commit.Txn {
+	t := commit.Txn{Likely: true, Scope: make([]string, 0, len(vs)), If: make([]clientv3.Cmp, 0, len(vs)), Then: make([]clientv3.Op, 0, 2*len(vs))}
+	for _, v := range vs {
+		t.Scope, t.If, t.Then = append(t.Scope, v.key), append(t.If, v.IsOwner()), append(t.Then, clientv3.OpDelete(v.key))
+		if d.e.Borrowed() {
+			t.Then = append(t.Then, clientv3.OpDelete(d.root.untilOf(d.lease, v.ID)))
+		}
+	}
+	return t
 }
 
 // unsure notes that an ack of unknown outcome was sent.
