@@ -106,7 +106,7 @@ func recipeRules() []ImportRule {
 	return []ImportRule{
 		{
 			Name:  "the contract and the SDK are light",
-			Who:   []string{"./core/recipe/...", "./plugins"},
+			Who:   []string{"./core/recipe/...", "./plugins", "./plugins/internal/..."},
 			Never: slices.Concat(server, fx, libraries, []string{"./core/host/..."}),
 			Why:   "a plugin's author compiles them, and writes a recipe without the host or the standard set",
 		},

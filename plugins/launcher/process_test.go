@@ -98,6 +98,43 @@ func TestRunDir(t *testing.T) {
 	}
 }
 
+// What a killed host left in the folder is removed; what a living one has there is
+// left alone.
+func TestRunDirOfAnother(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "run")
+	stale := filepath.Join(dir, "plugin-dir1", "plugin2")
+	if err := os.MkdirAll(filepath.Dir(stale), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(stale, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := newLauncher(t, launcher.Config{RunDir: dir}).Plugin(self(t, "trial", trial{version: "1.0.0"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	startHost(t, p)
+	becomes(t, p, recipe.StateReady)
+	if _, err := os.Stat(stale); !os.IsNotExist(err) {
+		t.Errorf("%s: %v", stale, err)
+	}
+	q, err := newLauncher(t, launcher.Config{RunDir: dir}).Plugin(self(t, "trial", trial{version: "1.0.0"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := host.New(host.Config{API: host.API{Listen: "127.0.0.1:0"}, Etcd: host.Etcd{Endpoints: []string{etcd.Endpoint()}}}, host.WithRecipe(q))
+	if err == nil {
+		err = h.Start(within(t))
+	}
+	if !errors.Is(err, launcher.ErrRunDir) || !strings.Contains(err.Error(), "is in use") {
+		t.Errorf("the folder of a living host: %v", err)
+	}
+	if err := p.Restart(within(t)); err != nil {
+		t.Errorf("the living host: %v", err)
+	}
+}
+
 // hostMain is a host in a process of its own, for a test that kills it.
 func hostMain(endpoint string) {
 	path, err := os.Executable()
