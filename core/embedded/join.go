@@ -121,6 +121,47 @@ func Withdraw(ctx context.Context, c *clientv3.Client, cfg Config) error {
 	return nil
 }
 
+// Promote gives the member that cfg describes its vote, when it has caught up with the others, and returns then. A member that joins asks for its vote
+// itself; it cannot once etcd's authentication is on, as members do not log in at each other. c is a client of the cluster whose user may change its
+// members. The error is what etcd said, or the cause of ctx with what stood in the way.
+func Promote(ctx context.Context, c *clientv3.Client, cfg Config) error {
+	cfg = cfg.withDefaults()
+	waiting := newWaiting(cfg.Logger, "waiting to give a learner its vote", admitPause)
+	for {
+		done, err := promoted(ctx, c, cfg.peerURL())
+		switch {
+		case done:
+			return nil
+		case err != nil && !passes(err) && !errors.Is(err, rpctypes.ErrMemberLearnerNotReady):
+			return err
+		}
+		if err := waiting.pause(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// promoted reports whether the member votes, and asks for it if it is a learner that has started.
+func promoted(ctx context.Context, c *clientv3.Client, peer string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, admitCall)
+	defer cancel()
+	list, err := c.MemberList(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range list.Members {
+		if !slices.Contains(m.PeerURLs, peer) {
+			continue
+		}
+		if !m.IsLearner {
+			return true, nil
+		}
+		_, err := c.MemberPromote(ctx, m.ID)
+		return err == nil, err
+	}
+	return false, fmt.Errorf("%w: no member is at %s", ErrRemoved, peer)
+}
+
 // passes reports whether an error of a change of members may be gone at the next try. Whether the change was made anyway is seen there too.
 func passes(err error) bool {
 	for _, later := range []error{

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -26,34 +27,36 @@ import (
 )
 
 const (
-	joinLook   = 3 * time.Second        // at one address
+	joinLook   = 10 * time.Second       // at one address; a host may ask etcd first, and that may want a password
 	joinPause  = 500 * time.Millisecond // between two rounds
 	joinReport = 10 * time.Second       // how often the log says that nobody answers
-	// withdrawBudget is for giving back a place that is not taken, on the way to a stop.
-	withdrawBudget = 500 * time.Millisecond
+	// withdrawBudget is for giving back a place that is not taken.
+	withdrawBudget = 2 * time.Second
 )
 
 // startMember starts the embedded member. One that is configured to join, and has
 // not run yet, is admitted to the cluster first.
 func startMember(ctx context.Context, cfg Config, member embedded.Config, log *slog.Logger) (*embedded.Member, error) {
-	join := len(cfg.Etcd.Join) > 0
-	member.Join = member.Join || join
-	if !join || embedded.HasData(member.DataDir) {
+	if len(cfg.Etcd.Join) == 0 {
 		return embedded.Start(ctx, member)
+	}
+	member.Join = true
+	if embedded.HasData(member.DataDir) {
+		return startPromoted(ctx, cfg.Etcd, member, log)
 	}
 	c, err := joinClient(ctx, cfg.Etcd, member, log)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	joining, err := embedded.Admit(ctx, c, member)
-	if err != nil {
+	if member, err = embedded.Admit(ctx, c, member); err != nil {
 		return nil, fmt.Errorf("etcd.join: %w", err)
 	}
-	m, err := embedded.Start(ctx, joining)
-	if err != nil && !embedded.HasData(member.DataDir) {
-		// Such as a port that is taken. The next try can do without the place.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawBudget)
+	m, err := startPromoted(ctx, cfg.Etcd, member, log)
+	if err != nil && ctx.Err() == nil && !embedded.HasData(member.DataDir) {
+		// Such as a port that is taken, which is not soon free. Who was interrupted
+		// goes on with the place.
+		ctx, cancel := context.WithTimeout(ctx, withdrawBudget)
 		defer cancel()
 		if err := embedded.Withdraw(ctx, c, member); err != nil {
 			log.Warn("the cluster counts a learner that has not started; a join on the same peer address goes on with it", "error", err)
@@ -62,7 +65,51 @@ func startMember(ctx context.Context, cfg Config, member embedded.Config, log *s
 	return m, err
 }
 
+// startPromoted starts a member that becomes a voter meanwhile: where etcd wants to
+// know who asks for that, a client does.
+func startPromoted(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logger) (*embedded.Member, error) {
+	if member.Username == "" {
+		return embedded.Start(ctx, member)
+	}
+	starting, cancel := context.WithCancel(ctx)
+	promoted := make(chan struct{})
+	go func() {
+		defer close(promoted)
+		if err := promote(starting, e, member, log); err != nil && starting.Err() == nil {
+			log.Warn("if this member has no vote yet, give it one: conclave member promote", "error", err)
+		}
+	}()
+	defer func() {
+		cancel()
+		<-promoted
+	}()
+	return embedded.Start(ctx, member)
+}
+
+// promote waits for a client that etcd lets in, for which the member itself may be
+// needed, and has it give the member its vote.
+func promote(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logger) error {
+	tick := time.NewTicker(joinPause)
+	defer tick.Stop()
+	for {
+		c, err := joinClient(ctx, e, member, log)
+		if err == nil {
+			defer func() { _ = c.Close() }()
+			return embedded.Promote(ctx, c, member)
+		}
+		if answered(err) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
 // joinClient returns a client of the cluster at one of the addresses, when one answers.
+// It ends with ctx.
 func joinClient(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logger) (*clientv3.Client, error) {
 	secret, err := e.joinTLS(log)
 	if err != nil {
@@ -73,7 +120,7 @@ func joinClient(ctx context.Context, e Etcd, member embedded.Config, log *slog.L
 		return nil, err
 	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: secret, Username: member.Username, Password: member.Password,
+		Context: ctx, Endpoints: endpoints, TLS: secret, Username: member.Username, Password: member.Password,
 		DialTimeout: dialTimeout, DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAliveTimeout,
 		Logger: zap.NewNop(), // what fails is told by the call
 	})
@@ -103,14 +150,13 @@ func joinEndpoints(ctx context.Context, urls []string, secret *tls.Config, log *
 	defer tick.Stop()
 	var told time.Time
 	for {
-		var endpoints []string
-		var errs []error
-		for _, u := range urls {
-			found, err := clientURLs(ctx, u, secret)
-			endpoints = append(endpoints, found...)
-			errs = append(errs, err)
+		found, errs := make([][]string, len(urls)), make([]error, len(urls))
+		var all sync.WaitGroup
+		for i, u := range urls {
+			all.Go(func() { found[i], errs[i] = clientURLs(ctx, u, secret) })
 		}
-		if len(endpoints) > 0 {
+		all.Wait()
+		if endpoints := slices.Concat(found...); len(endpoints) > 0 {
 			slices.Sort(endpoints)
 			return slices.Compact(endpoints), nil
 		}

@@ -64,6 +64,34 @@ func refused(t *testing.T, cfg host.Config, want error, text string) {
 	}
 }
 
+// Where etcd wants a login, a host joins with that of its user, who may change members.
+func TestHostsJoinWithALogin(t *testing.T) {
+	t.Parallel()
+	withLogin := func(cfg host.Config) host.Config {
+		cfg.Etcd.User, cfg.Etcd.Password = "root", "secret"
+		return cfg
+	}
+	one := start(t, withLogin(joining(t, "one", "")))
+	c := dial(t, one)
+	if _, err := c.UserAdd(within(t), "root", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.UserGrantRole(within(t), "root", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AuthEnable(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	secondly := withLogin(joining(t, "two", one.API()))
+	two := start(t, secondly)
+	stop(t, two)
+	start(t, secondly)
+	list, err := login(t, one).MemberList(within(t))
+	if err != nil || len(list.Members) != 2 || list.Members[0].IsLearner || list.Members[1].IsLearner {
+		t.Errorf("members %v, %v", list, err)
+	}
+}
+
 // A join that cannot go on leaves no learner behind.
 func TestFailedJoinGivesItsPlaceBack(t *testing.T) {
 	t.Parallel()
