@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,7 +46,7 @@ func writeTrial(path, orders string) error {
 	}
 	// Another file, as a build makes it: one that is run cannot be written.
 	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.RemoveAll(path),
-		os.WriteFile(path, append(b[:len(b):len(b)], "\nTRIAL"+orders...), 0o700))
+		os.WriteFile(path, append(slices.Clip(b), "\nTRIAL"+orders...), 0o700))
 }
 
 // scriptTrial makes a plugin's binary: trial PATH [orders].
@@ -166,6 +167,8 @@ func (s *serving) plugins() []struct {
 // code for it.
 func (s *serving) servesOverHTTP() {
 	s.t.Helper()
+	web := &http.Client{Timeout: patience}
+	defer web.CloseIdleConnections()
 	for _, c := range []struct{ method, path, body, want string }{
 		{http.MethodPost, "/trial.v1.TrialService/Version", `"?"`, `"1.0.0?"`},
 		{http.MethodGet, "/openapi.json", "", `"/trial.v1.TrialService/Version"`},
@@ -177,7 +180,7 @@ func (s *serving) servesOverHTTP() {
 			s.t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := web.Do(req)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -186,7 +189,6 @@ func (s *serving) servesOverHTTP() {
 			s.t.Errorf("%s %s: %v, %.2000s", c.method, c.path, err, b)
 		}
 	}
-	http.DefaultClient.CloseIdleConnections()
 }
 
 // lines are what a process writes, while others read it.
