@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -117,13 +118,14 @@ type pluginHost struct {
 	name string // empty: there is only one
 }
 
-// withPlugins runs work with each host in turn, until one fails.
-func (a *app) withPlugins(ctx context.Context, command, dataDir string, work func(ctx context.Context, h pluginHost) error) error {
+// withPlugins runs work with each host in turn, until one fails. Without --timeout all
+// of it takes the limit at most; 0: as long as the plugin's start does.
+func (a *app) withPlugins(ctx context.Context, command, dataDir string, limit time.Duration, work func(ctx context.Context, h pluginHost) error) error {
 	targets, err := a.pluginTargets(command, dataDir)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := a.bounded(ctx, 0)
+	ctx, cancel := a.bounded(ctx, limit)
 	defer cancel()
 	for _, t := range targets {
 		if err := a.withPluginHost(ctx, t, len(targets) > 1, work); err != nil {
@@ -197,7 +199,7 @@ func (a *app) pluginListCommand(dataDir *string) *cobra.Command {
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			views, rows, header := []pluginView{}, [][]string{}, pluginHeader
-			err := a.withPlugins(cmd.Context(), "plugin ls", *dataDir, func(ctx context.Context, h pluginHost) error {
+			err := a.withPlugins(cmd.Context(), "plugin ls", *dataDir, answering, func(ctx context.Context, h pluginHost) error {
 				resp, err := h.List(ctx, &pluginv1.ListRequest{})
 				for _, p := range resp.GetPlugins() {
 					v := pluginOf(p)
@@ -266,7 +268,7 @@ nothing and runs nothing. It exits with 1 if the host would refuse one of them.`
 		Args:    atMostOne("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			views, rows, refused := []verdictView{}, [][]string{}, false
-			err := a.withPlugins(cmd.Context(), "plugin verify", *dataDir, func(ctx context.Context, h pluginHost) error {
+			err := a.withPlugins(cmd.Context(), "plugin verify", *dataDir, answering, func(ctx context.Context, h pluginHost) error {
 				resp, err := h.Verify(ctx, &pluginv1.VerifyRequest{Name: strings.Join(args, "")})
 				for _, v := range resp.GetVerdicts() {
 					view, more := verdictOf(v, h.name)
@@ -295,7 +297,7 @@ dev --plugin is read anew from its path, so that what was built meanwhile runs.`
 		Example: "  conclave plugin restart ratelimit",
 		Args:    exactly(1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withPlugins(cmd.Context(), "plugin restart", *dataDir, func(ctx context.Context, h pluginHost) error {
+			return a.withPlugins(cmd.Context(), "plugin restart", *dataDir, 0, func(ctx context.Context, h pluginHost) error {
 				resp, err := h.Restart(ctx, &pluginv1.RestartRequest{Name: args[0]})
 				if err != nil {
 					return err
@@ -314,7 +316,7 @@ func (a *app) pluginRemoveCommand(dataDir *string) *cobra.Command {
 		Example: "  conclave plugin rm ratelimit",
 		Args:    exactly(1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withPlugins(cmd.Context(), "plugin rm", *dataDir, func(ctx context.Context, h pluginHost) error {
+			return a.withPlugins(cmd.Context(), "plugin rm", *dataDir, answering, func(ctx context.Context, h pluginHost) error {
 				_, err := h.Remove(ctx, &pluginv1.RemoveRequest{Name: args[0]})
 				return err
 			})
@@ -331,7 +333,7 @@ func (a *app) pluginLogsCommand(dataDir *string) *cobra.Command {
 		Example: "  conclave plugin logs ratelimit\n  conclave plugin logs ratelimit --follow",
 		Args:    exactly(1, "NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withPlugins(cmd.Context(), "plugin logs", *dataDir, func(ctx context.Context, h pluginHost) error {
+			return a.withPlugins(cmd.Context(), "plugin logs", *dataDir, 0, func(ctx context.Context, h pluginHost) error {
 				stream, err := h.Logs(ctx, &pluginv1.LogsRequest{Name: args[0], Follow: follow})
 				for err == nil {
 					var resp *pluginv1.LogsResponse

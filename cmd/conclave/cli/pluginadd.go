@@ -34,7 +34,7 @@ only what you would run yourself.`,
 		Args: exactly(1, "PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPackage(cmd.Context(), args[0], func(p *catalog.Package) error {
-				return a.withPlugins(cmd.Context(), "plugin add", *dataDir, func(ctx context.Context, h pluginHost) error {
+				return a.withPlugins(cmd.Context(), "plugin add", *dataDir, 0, func(ctx context.Context, h pluginHost) error {
 					stream, err := h.Add(ctx)
 					if err != nil {
 						return err
@@ -64,7 +64,7 @@ PATH is a folder or a binary, as of conclave plugin add.`,
 		Args:    exactly(2, "NAME PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withPackage(cmd.Context(), args[1], func(p *catalog.Package) error {
-				return a.withPlugins(cmd.Context(), "plugin upgrade", *dataDir, func(ctx context.Context, h pluginHost) error {
+				return a.withPlugins(cmd.Context(), "plugin upgrade", *dataDir, 0, func(ctx context.Context, h pluginHost) error {
 					stream, err := h.Upgrade(ctx)
 					if err != nil {
 						return err

@@ -156,6 +156,24 @@ func TestWhatIsNoPlugin(t *testing.T) {
 	}
 }
 
+// Who adds a plugin and leaves before it has started has added nothing.
+func TestAnAdditionThatIsGivenUp(t *testing.T) {
+	h := newHouse(t, t.TempDir(), setting{})
+	path := folder(t, `{"mode":"hang"}`, func(m *catalog.Manifest) { m.Limits.StartTimeout = catalog.Duration(5 * time.Minute) })
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	stream, err := h.plugins.Add(ctx)
+	must(t, err)
+	must(t, send(t, path, func(p *pluginv1.Piece) error { return stream.Send(&pluginv1.AddRequest{Piece: p}) }))
+	must(t, stream.CloseSend())
+	eventually(t, "it is being started", func() bool { return h.recipe("trial").GetState() == hostv1.RecipeState_RECIPE_STATE_STARTING })
+	cancel()
+	eventually(t, "nothing of it is left", func() bool { return h.recipe("trial") == nil && len(h.files()) == 0 })
+	_, err = h.add(binary(t, `{}`))
+	must(t, err)
+	h.runs("trial", "1.0.0")
+}
+
 // An upgrade that fails leaves the old version, as it was.
 func TestAnUpgradeThatFails(t *testing.T) {
 	h := newHouse(t, t.TempDir(), setting{})
