@@ -91,12 +91,8 @@ func startPromoted(ctx context.Context, e Etcd, member embedded.Config, log *slo
 func promote(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logger) error {
 	tick := time.NewTicker(joinPause)
 	defer tick.Stop()
-	for {
-		c, err := joinClient(ctx, e, member, log)
-		if err == nil {
-			defer func() { _ = c.Close() }()
-			return embedded.Promote(ctx, c, member)
-		}
+	c, err := joinClient(ctx, e, member, log)
+	for ; err != nil; c, err = joinClient(ctx, e, member, log) {
 		if answered(err) {
 			return err
 		}
@@ -106,6 +102,8 @@ func promote(ctx context.Context, e Etcd, member embedded.Config, log *slog.Logg
 			return context.Cause(ctx)
 		}
 	}
+	defer func() { _ = c.Close() }()
+	return embedded.Promote(ctx, c, member)
 }
 
 // joinClient returns a client of the cluster at one of the addresses, when one answers.
