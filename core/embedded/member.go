@@ -183,7 +183,7 @@ func (m *Member) scheme() string {
 }
 
 // PeerURL returns the URL under which other members reach this one.
-func (m *Member) PeerURL() string { return m.cfg.peerURL() }
+func (m *Member) PeerURL() string { return m.server.config.AdvertisePeerUrls[0].String() }
 
 // DataDir returns the member's data directory.
 func (m *Member) DataDir() string { return m.cfg.DataDir }

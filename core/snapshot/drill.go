@@ -95,11 +95,12 @@ func goesOn(ctx context.Context, c *clientv3.Client, revision int64) error {
 	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for w := range c.Watch(clientv3.WithRequireLeader(watching), drillKey, clientv3.WithRev(1)) {
-		if w.CompactRevision != revision {
-			return fmt.Errorf("%w: a watch from the past is told that revision %d is compacted, not %d", ErrDiffers, w.CompactRevision, revision)
-		}
-		return nil
+	w, ok := <-c.Watch(clientv3.WithRequireLeader(watching), drillKey, clientv3.WithRev(1))
+	switch {
+	case !ok:
+		return context.Cause(ctx)
+	case w.CompactRevision != revision:
+		return fmt.Errorf("%w: a watch from the past is told that revision %d is compacted, not %d", ErrDiffers, w.CompactRevision, revision)
 	}
-	return context.Cause(ctx)
+	return nil
 }

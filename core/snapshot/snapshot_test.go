@@ -267,7 +267,7 @@ func TestRestoreOfThreeMembers(t *testing.T) {
 	close(members)
 	hashes := make(map[uint32]bool)
 	for m := range members {
-		defer m.Close()
+		t.Cleanup(func() { _ = m.Close() })
 		if got := must(m.Client().Get(t.Context(), "", clientv3.WithPrefix()))(t); len(got.Kvs) != 24 {
 			t.Errorf("%d keys", len(got.Kvs))
 		}

@@ -3,9 +3,13 @@ package cli
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/conclavehq/conclave/cmd/conclave/internal/importer"
 )
+
+// consulTime bounds the one answer that an agent gives.
+const consulTime = 5 * time.Minute
 
 // consulAPI asks an agent. The certificates of the global flags are etcd's, so that https
 // trusts the system's authorities.
@@ -14,5 +18,7 @@ func (*app) consulAPI(ctx context.Context, addr, tokenFile, datacenter, prefix s
 	if err != nil {
 		return importer.Found{}, err
 	}
-	return importer.FromConsul(ctx, http.DefaultClient, addr, token, datacenter, prefix)
+	c := &http.Client{Timeout: consulTime}
+	defer c.CloseIdleConnections()
+	return importer.FromConsul(ctx, c, addr, token, datacenter, prefix)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,7 +144,7 @@ conclave etcdctl user grant-role host conclave
 conclave etcdctl auth enable
 `
 	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = append(env.Vars, "ETCDCTL_ENDPOINTS="+url, "ETCDCTL_DIAL_TIMEOUT=60s", "ETCDCTL_COMMAND_TIMEOUT=60s")
+	cmd.Env = append(slices.Clone(env.Vars), "ETCDCTL_ENDPOINTS="+url, "ETCDCTL_DIAL_TIMEOUT=60s", "ETCDCTL_COMMAND_TIMEOUT=60s")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("the role: %w: %s", err, out)
 	}
@@ -187,7 +188,7 @@ func serves(url string) error {
 		if err != nil {
 			return err
 		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
+		if resp, err := (&http.Client{Timeout: time.Second}).Do(req); err == nil {
 			if err := resp.Body.Close(); err != nil {
 				return err
 			}

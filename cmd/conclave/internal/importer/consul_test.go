@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -57,7 +58,9 @@ func TestConsulAPI(t *testing.T) {
 		case r.Header.Get("X-Consul-Token") != "secret":
 			http.Error(w, "Permission denied", http.StatusForbidden)
 		case r.URL.Path == "/v1/kv/" && r.URL.Query().Get("recurse") == "true" && r.URL.Query().Get("dc") == "east":
-			fmt.Fprint(w, answer)
+			if _, err := io.WriteString(w, answer); err != nil {
+				t.Error(err)
+			}
 		default:
 			http.NotFound(w, r)
 		}

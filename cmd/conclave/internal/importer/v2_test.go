@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -94,7 +95,7 @@ func TestV2DataOfEtcd34(t *testing.T) {
 	want["/_hidden/secret"] = importer.Item{From: "/_hidden/secret", Key: "/_hidden/secret", Value: []byte("s")}
 	for _, i := range got.Items {
 		w, ok := want[i.Key]
-		if !ok || string(i.Value) != string(w.Value) || !i.Expires.Equal(w.Expires) {
+		if !ok || !bytes.Equal(i.Value, w.Value) || !i.Expires.Equal(w.Expires) {
 			t.Errorf("%+v, want %+v", i, w)
 		}
 		delete(want, i.Key)
@@ -122,7 +123,7 @@ func TestV2LogAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	same := func(a, b importer.Item) bool {
-		return a.Key == b.Key && string(a.Value) == string(b.Value) && a.Expires.Equal(b.Expires)
+		return a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.Expires.Equal(b.Expires)
 	}
 	if len(want.Items) == 0 || !slices.EqualFunc(got.Items, want.Items, same) {
 		t.Errorf("got %v, want %v", got.Items, want.Items)
