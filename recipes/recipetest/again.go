@@ -45,11 +45,12 @@ func become(test string, r recipe.Recipe) {
 
 // host is a host until its standard input ends.
 func host() {
+	code := 0
 	if err := conformance.Host(context.Background(), os.Stdin, os.Stdout); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err) // there is nobody else to tell
-		os.Exit(1)
+		code = 1
 	}
-	os.Exit(0)
+	os.Exit(code) //nolint:revive // the process is a host, and no test any more
 }
 
 // again is this program, started as the plugin of the test.
@@ -74,5 +75,5 @@ func self(t *testing.T, as string) *conformance.Program {
 	for part := range strings.SplitSeq(t.Name(), "/") {
 		exactly = append(exactly, "^"+regexp.QuoteMeta(part)+"$")
 	}
-	return &conformance.Program{Path: path, Args: []string{"-test.run=" + strings.Join(exactly, "/")}, Env: []string{as + "=" + t.Name()}}
+	return &conformance.Program{Path: path, Args: []string{"-test.run=" + strings.Join(exactly, "/")}, Env: []string{as + "=" + t.Name(), "GORACE=atexit_sleep_ms=0"}} // or each process waits a second before it ends
 }

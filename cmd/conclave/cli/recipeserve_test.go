@@ -65,7 +65,7 @@ func scriptKillRecipe(ts *testscript.TestScript, neg bool, args []string) {
 		if err != nil || parent == nil {
 			continue // it has ended meanwhile
 		}
-		host, err := os.ReadFile(filepath.Join("/proc", string(parent[1]), "environ"))
+		host, err := os.ReadFile("/proc/" + string(parent[1]) + "/environ")
 		if err != nil || !strings.Contains("\x00"+string(host), "\x00XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME")+"\x00") {
 			continue // another script's
 		}

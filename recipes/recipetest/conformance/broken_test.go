@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -60,10 +59,10 @@ func (bare) Open(_ context.Context, _ recipe.Env, reg grpc.ServiceRegistrar) (re
 func registerBare() {
 	empty := ".google.protobuf.Empty"
 	f, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("example/bare/v1/bare.proto"), Package: proto.String("example.bare.v1"), Syntax: proto.String("proto3"),
+		Name: new("example/bare/v1/bare.proto"), Package: new("example.bare.v1"), Syntax: new("proto3"),
 		Dependency: []string{"google/protobuf/empty.proto"},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("BareService"),
-			Method: []*descriptorpb.MethodDescriptorProto{{Name: proto.String("Do"), InputType: &empty, OutputType: &empty}}}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("BareService"),
+			Method: []*descriptorpb.MethodDescriptorProto{{Name: new("Do"), InputType: &empty, OutputType: &empty}}}},
 	}, protoregistry.GlobalFiles)
 	if err != nil {
 		panic(err)

@@ -28,8 +28,9 @@ func checkGoroutines(ctx context.Context, s *Suite) error {
 	if err := errors.Join(err, used, p.close(ctx)); err != nil {
 		return err
 	}
-	for err = goleak.Find(before); err != nil && ctx.Err() == nil; err = goleak.Find(before) {
-		// Connections end a moment after both their sides have; Find itself waits.
+	// Connections end a moment after both their sides have; Find itself waits.
+	for err = goleak.Find(before); err != nil && ctx.Err() == nil; {
+		err = goleak.Find(before)
 	}
 	if err != nil {
 		return fmt.Errorf("after the host has stopped: %.2000s", err.Error())

@@ -135,7 +135,10 @@ func checkReopen(ctx context.Context, s *Suite) error {
 	}
 	err = p.answers(ctx)
 	if err == nil {
-		err = p.host.RemoveRecipe(ctx, s.subject.info.Name)
+		// Whether the host had time enough for it is not what is checked here.
+		if err = p.host.RemoveRecipe(ctx, s.subject.info.Name); errors.Is(err, context.DeadlineExceeded) {
+			err = ctx.Err()
+		}
 	}
 	if err == nil {
 		if err = p.host.AddRecipe(ctx, p.runner.recipe()); err != nil {
@@ -151,24 +154,29 @@ func checkReopen(ctx context.Context, s *Suite) error {
 	return errors.Join(err, p.close(ctx))
 }
 
-// checkClose closes it unused, and twice.
+// checkClose closes it unused, and twice; a process of its own has to end.
 func checkClose(ctx context.Context, s *Suite) error {
-	before := len(s.logs.all(notInOrder))
-	p, err := s.open(ctx, probing{twice: true})
+	told := make(chan error, 1)
+	p, err := s.open(ctx, probing{twice: told})
 	if err != nil {
 		return err
 	}
-	if err := p.close(ctx); err != nil {
-		return err
+	if v, ok := p.runner.(*supervised); ok {
+		pid := v.plugin.Status().PID
+		if err := p.close(ctx); err != nil {
+			return err
+		}
+		return awaitEnd(ctx, pid)
 	}
-	if after := s.logs.all(notInOrder); len(after) > before {
-		return fmt.Errorf("%s: %s", after[len(after)-1].text, after[len(after)-1].err)
+	// A host that does not wait for it is no fault of the recipe's.
+	closing := p.close(ctx)
+	select {
+	case err := <-told:
+		return errors.Join(err, closing)
+	case <-ctx.Done():
+		return fmt.Errorf("close does not return: %w", ctx.Err())
 	}
-	return nil
 }
-
-// notInOrder is how a host tells that something did not close.
-func notInOrder(l line) bool { return l.text == "the host did not stop in order" }
 
 // checkLog reads what the recipe, or the SDK on its behalf, logged when it was opened.
 func checkLog(ctx context.Context, s *Suite) error {

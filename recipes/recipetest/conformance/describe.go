@@ -193,12 +193,12 @@ func (p *place) methods(ctx context.Context) ([]protoreflect.MethodDescriptor, e
 
 // options returns what a method says of itself.
 func options(m protoreflect.MethodDescriptor) *recipev1.Method {
-	o, _ := proto.GetExtension(m.Options(), recipev1.E_Method).(*recipev1.Method) //nolint:errcheck // nil is a message without fields
+	o, _ := proto.GetExtension(m.Options(), recipev1.E_Method).(*recipev1.Method) // nil is a message without fields
 	return o
 }
 
 // repeatable reports whether a method may be called again after a lost reply.
 func repeatable(m protoreflect.MethodDescriptor) bool {
-	o, _ := m.Options().(*descriptorpb.MethodOptions) //nolint:errcheck // nil is a message without fields
+	o, _ := m.Options().(*descriptorpb.MethodOptions) // nil is a message without fields
 	return o.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN
 }

@@ -34,7 +34,7 @@ func (p *plugged) byHand(ctx context.Context) error {
 	case !exited:
 		return err
 	case exit.ExitCode() < 0:
-		return fmt.Errorf("it dies: %v", exit)
+		return fmt.Errorf("it dies: %w", exit)
 	case !strings.Contains(strings.ToLower(said.String()), "plugin"):
 		return fmt.Errorf("it does not say that it is a plugin, only %.300q", said.String())
 	}

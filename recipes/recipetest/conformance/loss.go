@@ -62,7 +62,7 @@ func Host(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := h.Start(ctx); err != nil {
 		return err
 	}
-	if err := v.awaitReady(ctx); err == nil {
+	if err = v.awaitReady(ctx); err == nil {
 		_, err = fmt.Fprintln(out, v.plugin.Status().PID)
 		_, _ = io.Copy(io.Discard, lines) // an error ends it as well
 	}
@@ -88,14 +88,22 @@ func (p *plugged) hostLoss(ctx context.Context, s *Suite) error {
 	if err != nil {
 		return err
 	}
+	if err := awaitEnd(ctx, pid); err != nil {
+		_ = signal(pid, kill) // the check leaves nothing behind
+		return fmt.Errorf("without its host %w", err)
+	}
+	return nil
+}
+
+// awaitEnd waits for the end of a process that is not a child of this one.
+func awaitEnd(ctx context.Context, pid int) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for alive(pid) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			_ = signal(pid, kill) // the check leaves nothing behind
-			return fmt.Errorf("its process %d lives on without its host", pid)
+			return fmt.Errorf("its process %d lives on: %w", pid, ctx.Err())
 		}
 	}
 	return nil

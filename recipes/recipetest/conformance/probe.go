@@ -2,7 +2,7 @@ package conformance
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -15,7 +15,7 @@ import (
 // probing is what a probe does beside what the recipe does.
 type probing struct {
 	open  func(ctx context.Context, env recipe.Env) // called before the recipe's Open
-	twice bool                                      // close it twice
+	twice chan error                                // close it twice, and tell what came of it
 }
 
 // A probe is a recipe that is looked into: it counts the calls in its handlers.
@@ -48,23 +48,33 @@ func (p *probe) Open(ctx context.Context, env recipe.Env, reg grpc.ServiceRegist
 		p.with.open(ctx, env)
 	}
 	i, err := p.inner.Open(ctx, env, counted{reg, p.busy})
-	if err != nil || !p.with.twice {
+	if err != nil || p.with.twice == nil {
 		return i, err
 	}
-	return closedTwice{i}, nil
+	return &closedTwice{Instance: i, told: p.with.twice}, nil
 }
 
-// closedTwice is an instance that is closed twice.
-type closedTwice struct{ recipe.Instance }
+// closedTwice is an instance that is closed twice. It has the check's time for
+// that, and not what a host has left for it: machines may be busy.
+type closedTwice struct {
+	recipe.Instance
+
+	told chan error
+	once sync.Once
+}
 
 // Close implements recipe.Instance.
-func (c closedTwice) Close(ctx context.Context) error {
-	if err := c.Instance.Close(ctx); err != nil {
-		return err
-	}
-	if err := c.Instance.Close(ctx); err != nil {
-		return errors.Join(errors.New("the second close failed"), err)
-	}
+func (c *closedTwice) Close(ctx context.Context) error {
+	c.once.Do(func() {
+		ctx := context.WithoutCancel(ctx)
+		err := c.Instance.Close(ctx)
+		if err != nil {
+			err = fmt.Errorf("close: %w", err)
+		} else if err = c.Instance.Close(ctx); err != nil {
+			err = fmt.Errorf("the second close: %w", err)
+		}
+		c.told <- err
+	})
 	return nil
 }
 

@@ -77,7 +77,7 @@ func TestSeededSurvivor(t *testing.T) {
 		if c.Name != "host-loss" {
 			continue
 		}
-		if r := s.Run(t.Context(), c); r.Outcome != Failed || !strings.Contains(r.Detail, "lives on without its host") {
+		if r := s.Run(t.Context(), c); r.Outcome != Failed || !strings.Contains(r.Detail, "without its host its process") {
 			t.Errorf("%s: %q", r.Outcome, r.Detail)
 		}
 	}

@@ -86,7 +86,7 @@ func (v vars) request(c *Call) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Method, err)
 	}
-	return filled.(map[string]any), nil //nolint:errcheck,forcetypeassert // fill keeps the type of a map
+	return filled.(map[string]any), nil // which fill keeps
 }
 
 // fill replaces references in a value as JSON decodes it.

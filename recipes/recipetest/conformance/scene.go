@@ -20,18 +20,18 @@ type scene struct {
 
 // scenes runs a check with every scenario that has what it needs.
 func (s *Suite) scenes(ctx context.Context, p *place, needs func(*Scenario) bool, missing string, check func(ctx context.Context, x *scene) error) error {
-	any := false
+	found := false
 	for i := range s.cfg.Scenarios {
 		sc := &s.cfg.Scenarios[i]
 		if !needs(sc) {
 			continue
 		}
-		any = true
+		found = true
 		if err := s.scene(ctx, p, sc, check); err != nil {
 			return fmt.Errorf("scenario %s: %w", sc.Name, err)
 		}
 	}
-	if !any {
+	if !found {
 		return skip("no scenario with %s is given", missing)
 	}
 	return nil
@@ -128,7 +128,9 @@ func (x *scene) wait(ctx context.Context, p *place) (<-chan error, error) {
 		return done, err
 	case err := <-done:
 		stop()
-		<-there
+		if looked := <-there; looked == nil {
+			err = errors.Join(err, errors.New("it had a place in line"))
+		}
 		return nil, fmt.Errorf("wait: ended before it was freed, with %w", orNil(err))
 	}
 }

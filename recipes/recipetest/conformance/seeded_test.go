@@ -269,6 +269,10 @@ func mistakesOfEnds(release <-chan struct{}) []mistake {
 			}
 			return i.Close(ctx)
 		}}), "closed twice"},
+		{"close", "a close that hangs", InProcessSubject(sown{close: func(ctx context.Context, _ recipe.Env, i recipe.Instance) error {
+			<-release
+			return i.Close(ctx)
+		}}), "does not return"},
 		{"goroutines", "one that stays", InProcessSubject(sown{open: func(recipe.Env) error {
 			go func() { <-release }()
 			return nil
