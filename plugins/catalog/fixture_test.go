@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +50,9 @@ func (f folder) path(name string) string { return filepath.Join(f.dir, name) }
 
 func (f folder) write(name, content string) {
 	f.t.Helper()
+	// What is written may be run: see store.write.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(f.path(name), []byte(content), 0o700); err != nil {
 		f.t.Fatal(err)
 	}

@@ -44,6 +44,10 @@ func writeTrial(path, orders string) error {
 	if err != nil {
 		return err
 	}
+	// Scripts run side by side: a process that one of them starts while this file is open
+	// for writing has it open too for a moment, and it cannot be run (golang/go#22315).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	// Another file, as a build makes it: one that is run cannot be written.
 	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.RemoveAll(path),
 		os.WriteFile(path, append(slices.Clip(b), "\nTRIAL"+orders...), 0o700))

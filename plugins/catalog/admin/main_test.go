@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +64,10 @@ func write(t *testing.T, path, orders string) string {
 	b, err := program()
 	must(t, err)
 	must(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.RemoveAll(path)))
+	// A process that is started while the file is open for writing has it open too for a
+	// moment, and it cannot be run (golang/go#22315).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	must(t, os.WriteFile(path, append(slices.Clone(b), "\nTRIAL"+orders...), 0o700))
 	return path
 }
