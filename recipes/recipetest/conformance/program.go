@@ -22,9 +22,9 @@ import (
 
 // A Program is a finished program, and how it is started.
 type Program struct {
-	Path string   `json:"path"` // absolute
-	Args []string `json:"args,omitempty"`
-	Env  []string `json:"env,omitempty"` // KEY=value, beside the clean environment that every plugin has
+	Path string   `json:"path"`           // the executable, absolute
+	Args []string `json:"args,omitempty"` // its arguments
+	Env  []string `json:"env,omitempty"`  // KEY=value, beside the clean environment that every plugin has
 }
 
 // A plugged is a plugin as a program, and what a launcher has to know of it.

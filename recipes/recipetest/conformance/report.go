@@ -18,20 +18,20 @@ const (
 
 // A Result is a check's outcome.
 type Result struct {
-	Check   string        `json:"check"`
-	Carrier Carrier       `json:"carrier"`
-	Outcome Outcome       `json:"outcome"`
-	Detail  string        `json:"detail,omitempty"`
-	Took    time.Duration `json:"-"`
+	Check   string        `json:"check"`            // its name
+	Carrier Carrier       `json:"carrier"`          // where the recipe ran
+	Outcome Outcome       `json:"outcome"`          // what became of it
+	Detail  string        `json:"detail,omitempty"` // what was expected and what came, or why it was skipped, on one line
+	Took    time.Duration `json:"-"`                // how long it took
 }
 
 // A Report is what a run of the suite found out.
 type Report struct {
-	Suite   string   `json:"suite"`
-	Recipe  string   `json:"recipe"`
-	Version string   `json:"version"`
-	Passed  bool     `json:"passed"` // no check failed
-	Results []Result `json:"results"`
+	Suite   string   `json:"suite"`   // the package's Version
+	Recipe  string   `json:"recipe"`  // the recipe's name
+	Version string   `json:"version"` // the recipe's
+	Passed  bool     `json:"passed"`  // no check failed
+	Results []Result `json:"results"` // in the order in which the checks ran
 }
 
 // NewReport returns the report of results about one recipe.
