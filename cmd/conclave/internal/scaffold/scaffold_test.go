@@ -144,3 +144,27 @@ func TestOptionsAreTheAPIs(t *testing.T) {
 		t.Error("templates/common/options.proto is to be a copy of api/conclave/recipe/v1/options.proto")
 	}
 }
+
+// The example in Python stands on what projects in Python get.
+func TestTheExampleIsUpToDate(t *testing.T) {
+	files, err := scaffold.Project{Name: "good", Lang: scaffold.Python}.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.Path != "src/conclave_plugin.py" && f.Path != "src/protocol.binpb" {
+			continue
+		}
+		path := filepath.Join(repository, "examples", "plugins", "ratelimit", "python", filepath.FromSlash(f.Path))
+		if *update {
+			save(t, path, f.Content)
+		}
+		there, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(there, f.Content) {
+			t.Errorf("examples/plugins/ratelimit/python/%s is to be a copy of what conclave plugin new --lang python writes: go test ./cmd/conclave/internal/scaffold -run Example -update", f.Path)
+		}
+	}
+}
