@@ -271,7 +271,7 @@ func TestRollingRestart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var writing sync.WaitGroup
 	writing.Go(func() { write(ctx, c, o) })
-	// The leader goes last but one and first again: it hands over twice.
+	// The leader first, which hands over; each of the others may lead when its turn comes.
 	for _, name := range []string{h.leader(), "node1", "node2", "node3"} {
 		o.reset()
 		began := time.Now()
