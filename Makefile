@@ -48,7 +48,7 @@ fmt: ## Format Go and protobuf files
 generate: ## Generate Go from .proto files
 	$(BUF) lint
 	$(BUF) generate
-	$(BUF) generate --template examples/buf.gen.yaml
+	for dir in examples/*/proto examples/*/*/proto; do $(BUF) generate $$dir --template examples/buf.gen.yaml -o $$dir || exit; done
 
 .PHONY: vet-cross
 vet-cross: ## Vet the libraries for macOS and Windows
