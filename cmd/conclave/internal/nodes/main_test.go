@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -41,7 +43,9 @@ func play() int {
 	fmt.Println("more words")
 	_, _ = io.Copy(io.Discard, in)
 	if order == "stay\n" {
-		select {}
+		ignored := make(chan os.Signal, 1) // a wait that the runtime does not take for a deadlock
+		signal.Notify(ignored, syscall.SIGHUP)
+		<-ignored
 	}
 	return 0
 }
