@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type hosting struct {
 	Spec        launcher.Spec   `json:"spec"`        // without its descriptors
 	Descriptors []byte          `json:"descriptors"` // a FileDescriptorSet
 	Config      json.RawMessage `json:"config,omitempty"`
+	RunDir      string          `json:"runDir"` // what a killed host leaves there the suite removes
 }
 
 // Host runs a host with one plugin, in a process that the suite may kill: what it
@@ -47,7 +49,9 @@ func Host(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := proto.Unmarshal(what.Descriptors, what.Spec.Descriptors); err != nil {
 		return err
 	}
-	v := &supervised{launcher: launcher.New(tireless(slog.New(slog.DiscardHandler)))}
+	how := tireless(slog.New(slog.DiscardHandler))
+	how.RunDir = what.RunDir
+	v := &supervised{launcher: launcher.New(how)}
 	if v.plugin, err = v.launcher.Plugin(what.Spec); err != nil {
 		return err
 	}
@@ -80,7 +84,7 @@ func (p *plugged) hostLoss(ctx context.Context, s *Suite) error {
 		return err
 	}
 	spec.Descriptors = nil
-	what, err := json.Marshal(hosting{s.etcd.Endpoints(), spec, descriptors, s.cfg.Config})
+	what, err := json.Marshal(hosting{s.etcd.Endpoints(), spec, descriptors, s.cfg.Config, filepath.Join(s.dir, "run")})
 	if err != nil {
 		return err
 	}
