@@ -14,7 +14,7 @@ import (
 // TLS names certificate files, in PEM. For a listener Cert and Key are its own
 // and CA, if given, signs the callers' certificates, which are then required;
 // for a client CA signs the servers'. Files that change count from the next
-// connection on; of the embedded member's listeners all but the CA.
+// connection on; of the embedded member's listeners, and of clients, all but the CA.
 type TLS struct {
 	// Cert is the file of one's own certificate, and of what leads to its authority.
 	Cert string `json:"cert"`

@@ -130,12 +130,20 @@ func TestBothSidesFollowTheirFiles(t *testing.T) {
 	if first.Version != tls.VersionTLS13 {
 		t.Errorf("spoke version %x", first.Version)
 	}
-	s.authority() // everything is new, the authority too
+	s.sign("server", certs.Request{Name: "server", Hosts: []string{"127.0.0.1"}, Server: true, Life: time.Hour})
 	s.touch(time.Second)
 	second, err := meet(t, server, client)
 	s.must(err)
 	if first.PeerCertificates[0].Equal(second.PeerCertificates[0]) {
 		t.Error("the server still shows its first certificate")
+	}
+	s.authority() // everything is new, the authority too
+	s.touch(2 * time.Second)
+	if _, err := meet(t, server, s.client(s.files("client"))); err != nil {
+		t.Errorf("a server does not follow its authority's file: %v", err)
+	}
+	if _, err := meet(t, server, client); err == nil {
+		t.Error("a client took another authority for its own")
 	}
 }
 
@@ -155,6 +163,10 @@ func TestWhoIsRefused(t *testing.T) {
 	server, client := s.files("server"), s.files("client")
 	wrongName := s.client(client)
 	wrongName.ServerName = "example.com"
+	s.sign("elsewhere", certs.Request{Name: "elsewhere", Hosts: []string{"192.0.2.1", "elsewhere.example"}, Server: true, Life: time.Hour})
+	if _, err := meet(t, s.server(s.files("elsewhere")), s.client(client)); err == nil {
+		t.Error("a certificate for another IP address was accepted")
+	}
 	oldest := s.client(client)
 	oldest.MinVersion, oldest.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
 	bare := s.client(Files{CA: client.CA})
