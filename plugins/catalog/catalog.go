@@ -175,6 +175,8 @@ func (c *Catalog) check(ctx context.Context, pin Pin) (*Plugin, error) {
 		return nil, fmt.Errorf("%s %w: it has the SHA-256 %s", filepath.Join(dir, p.Manifest.Descriptors.File), ErrChanged, SumOf(p.Descriptors))
 	case p.Manifest.Name != pin.Name || p.Manifest.Version != pin.Version:
 		return nil, fmt.Errorf("%s %w: it describes %s %s", dir, ErrChanged, p.Manifest.Name, p.Manifest.Version)
+	case p.sum() != "" && p.sum() != pin.SHA256: // what a signature covers is the manifest's sum
+		return nil, fmt.Errorf("%s %w: it names the binary %s, and the manifest %s", filepath.Join(c.dir, LockName), ErrChanged, pin.SHA256, p.sum())
 	}
 	key, warnings, err := c.signed(p)
 	if err != nil {

@@ -106,3 +106,20 @@ func TestSecretKeysOnDisk(t *testing.T) {
 		}
 	}
 }
+
+// A lock file from elsewhere cannot have a binary run that nobody signed.
+func TestTheSignatureIsOverTheBinaryToo(t *testing.T) {
+	k, err := NewSecretKey()
+	must(t, err)
+	c, data := newCatalog(t, Config{Keys: []string{k.Public().String()}})
+	p := add(t, c, newFolder(t, "jobs", "1.2.0").sign(k))
+	other := []byte("#!/bin/sh\n# nobody signed it\n")
+	must(t, os.WriteFile(filepath.Join(data, "store", string(SumOf(other))), other, 0o500))
+	lock := filepath.Join(data, "plugins", LockName)
+	text, err := os.ReadFile(lock)
+	must(t, err)
+	must(t, os.WriteFile(lock, bytes.ReplaceAll(text, []byte(p.Pin.SHA256), []byte(SumOf(other))), 0o600))
+	if e := only(t, c); !errors.Is(e.Err, ErrChanged) || !strings.Contains(e.Err.Error(), LockName) {
+		t.Errorf("got %+v", e)
+	}
+}
