@@ -180,7 +180,9 @@ func (s *Service) upgrade(ctx context.Context, pkg *catalog.Package) (_ *plugin,
 		return nil, "", err
 	}
 	before = p.pin.Version
-	if err := s.exchange(ctx, h, p, pkg, prepared); err != nil {
+	if err := s.exchange(ctx, h, p, pkg, prepared); errors.Is(err, errUnrecorded) {
+		return nil, "", err // its binary is needed: it runs
+	} else if err != nil {
 		return nil, "", errors.Join(err, s.cfg.Catalog.Discard(prepared))
 	}
 	s.cfg.Log.Info("plugin upgraded", "plugin", name, "version", prepared.Pin.Version, "before", before, "sha256", prepared.Pin.SHA256)
@@ -201,7 +203,7 @@ func (s *Service) exchange(ctx context.Context, h Host, p *plugin, pkg *catalog.
 		return fmt.Errorf("plugin %q, version %s: %w", p.name, prepared.Pin.Version, started(err))
 	}
 	if err := s.cfg.Catalog.Pin(pkg, prepared); err != nil && prepared.Unpinned {
-		return fmt.Errorf("version %s runs and could not be recorded, so that the host's next start runs %s: %w", prepared.Pin.Version, p.pin.Version, err)
+		return fmt.Errorf("version %s runs and %w, so that the host's next start runs %s: %w", prepared.Pin.Version, errUnrecorded, p.pin.Version, err)
 	} else if err != nil {
 		s.cfg.Log.Warn("not everything of a plugin's earlier version could be removed", "plugin", p.name, "error", err)
 	}
@@ -360,6 +362,7 @@ func (s *Service) reread(ctx context.Context, h Host, p *plugin) error {
 	if err != nil {
 		return err
 	}
+	old := p.prepared
 	switch {
 	case prepared.Manifest.Name != p.name:
 		err = fmt.Errorf("%s is now the plugin %q, and %q %w", p.path, prepared.Manifest.Name, p.name, errName)
@@ -375,7 +378,6 @@ func (s *Service) reread(ctx context.Context, h Host, p *plugin) error {
 	if err != nil {
 		return errors.Join(err, s.cfg.Catalog.Discard(prepared))
 	}
-	old := p.prepared
 	s.set(func() { p.pin, p.prepared = prepared.Pin, prepared })
 	if old == nil {
 		return nil

@@ -18,6 +18,8 @@ var (
 	errFailed   = errors.New("it does not start")
 	errRefused  = errors.New("it is refused")
 	errName     = errors.New("is another plugin")
+
+	errUnrecorded = errors.New("could not be recorded")
 )
 
 // What Verify says of a plugin, and Add of a package.
