@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -38,9 +39,10 @@ type Book struct {
 	table atomic.Pointer[table] // nil: nobody is asked
 	next  atomic.Int64          // when the file is looked at again, as Unix time in nanoseconds
 
-	mu   sync.Mutex
-	seen time.Time // of the file that was last read
-	size int64
+	mu     sync.Mutex
+	seen   time.Time // of the file that was last read
+	size   int64
+	failed string // why the file cannot be used now, as the log was told
 }
 
 // Open reads a file; "" is a book that lets everybody do everything, and names
@@ -68,19 +70,24 @@ func (b *Book) current() *table {
 	defer b.mu.Unlock()
 	b.next.Store(now.Add(lookEvery).UnixNano())
 	info, err := os.Stat(b.file)
-	if err == nil && info.ModTime().Equal(b.seen) && info.Size() == b.size {
+	if err == nil && b.failed == "" && info.ModTime().Equal(b.seen) && info.Size() == b.size {
 		return t
 	}
 	if err == nil {
 		b.seen, b.size = info.ModTime(), info.Size()
 		var next *table
 		if next, err = load(b.file); err == nil {
+			b.failed = ""
 			b.log.Info("the file of callers was read anew", "file", b.file)
 			b.table.Store(next)
 			return next
 		}
 	}
-	b.log.Error("the changed file of callers cannot be used; the former one still counts", "error", err)
+	// It is tried again: what mends it, such as chmod, need not change its time.
+	if text := err.Error(); text != b.failed {
+		b.failed = text
+		b.log.Error("the changed file of callers cannot be used; the former one still counts", "error", err)
+	}
 	return t
 }
 
@@ -107,8 +114,8 @@ func (b *Book) Wrap(need recipev1.Permission, h http.Handler) http.Handler {
 		if r.TLS != nil {
 			cert = commonName(credentials.TLSInfo{State: *r.TLS})
 		}
-		// A peer on the socket has no host and port.
-		overSocket := !strings.Contains(r.RemoteAddr, ":")
+		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		overSocket := local != nil && local.Network() == "unix"
 		_, err := b.decide(overSocket, r.Header.Get("Authorization"), cert, need, r.URL.Path)
 		switch status.Code(err) {
 		case codes.OK:

@@ -128,19 +128,24 @@ func TestWhoMayWhat(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
+	tcp := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
 	h := book(t, three).Wrap(write, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
 	for _, c := range []struct {
+		local                       net.Addr
 		remote, authorization, cert string
 		want                        int
 	}{
-		{"127.0.0.1:1", "", "", http.StatusUnauthorized},
-		{"127.0.0.1:1", "Bearer secret", "", http.StatusTeapot},
-		{"127.0.0.1:1", "", "alice", http.StatusTeapot},
-		{"@", "", "", http.StatusTeapot},
-		{"[::1]:1", "", "", http.StatusUnauthorized},
+		{tcp, "127.0.0.1:1", "", "", http.StatusUnauthorized},
+		{tcp, "127.0.0.1:1", "Bearer secret", "", http.StatusTeapot},
+		{tcp, "127.0.0.1:1", "", "alice", http.StatusTeapot},
+		{tcp, "[::1]:1", "", "", http.StatusUnauthorized},
+		{tcp, "", "", "", http.StatusUnauthorized}, // the system did not tell who it is
+		{nil, "@", "", "", http.StatusUnauthorized},
+		{&net.UnixAddr{Net: "unix"}, "@", "", "", http.StatusTeapot},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/sd", nil)
 		r.RemoteAddr = c.remote
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.local))
 		if c.authorization != "" {
 			r.Header.Set("Authorization", c.authorization)
 		}
@@ -190,9 +195,23 @@ func TestFileIsFollowed(t *testing.T) {
 			t.Errorf("a broken file %q took away what counted before", broken)
 		}
 	}
+	// A file whose mode is put right has no other time than before.
+	must(t, os.Chmod(f, 0o604))
 	replace(three)
+	if try() != codes.OK {
+		t.Error("a file that everybody can read was read")
+	}
+	must(t, os.Chmod(f, 0o600))
+	now = now.Add(2 * lookEvery)
 	if try() != codes.Unauthenticated {
 		t.Error("a caller who was taken out was let in")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

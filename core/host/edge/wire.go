@@ -185,8 +185,9 @@ func statusOfConnect(err *connect.Error) error {
 // callContext returns what a handler finds in its context: as with gRPC's own
 // server the metadata, the peer and the transport's stream.
 func callContext(r *http.Request, md metadata.MD, c *call) context.Context {
-	p := &peer.Peer{Addr: remoteAddr(r)}
+	p := &peer.Peer{}
 	p.LocalAddr, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	p.Addr = remoteAddr(r, p.LocalAddr)
 	if r.TLS != nil {
 		p.AuthInfo = credentials.TLSInfo{
 			State:          *r.TLS,
@@ -199,12 +200,14 @@ func callContext(r *http.Request, md metadata.MD, c *call) context.Context {
 }
 
 // remoteAddr returns the peer's address in the form that gRPC's own server has
-// it in.
-func remoteAddr(r *http.Request) net.Addr {
-	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		return net.TCPAddrFromAddrPort(ap)
+// it in. What is trusted because it comes by a socket does so by the listener's
+// network: the peer's own address may be missing, or be chosen by the peer.
+func remoteAddr(r *http.Request, local net.Addr) net.Addr {
+	if local != nil && local.Network() == "unix" {
+		return &net.UnixAddr{Name: r.RemoteAddr, Net: "unix"}
 	}
-	return &net.UnixAddr{Name: r.RemoteAddr, Net: "unix"}
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address is nobody's
+	return net.TCPAddrFromAddrPort(ap)
 }
 
 // withTimeout bounds a call by gRPC's header. Without one the context is the
