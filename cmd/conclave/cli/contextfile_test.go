@@ -153,4 +153,12 @@ func TestDevWithAnAPI(t *testing.T) {
 	if err != nil || etcd.addresses() != "http://127.0.0.1:2" {
 		t.Errorf("for etcd's tools: %+v, %v", etcd, err)
 	}
+	a.env["CONCLAVE_API"] = "http://127.0.0.1:1/"
+	if etcd, err = a.etcdTarget(); err != nil || etcd.addresses() != "http://127.0.0.1:2" {
+		t.Errorf("for etcd's tools, with the dev's API in the environment: %+v, %v", etcd, err)
+	}
+	a.env["CONCLAVE_API"] = "https://other:2378"
+	if etcd, err = a.etcdTarget(); err == nil {
+		t.Errorf("for etcd's tools, with another host's API in the environment: %+v", etcd)
+	}
 }

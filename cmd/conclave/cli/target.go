@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -84,23 +85,39 @@ func (a *app) defaultTarget() (target, error) {
 		}
 		return target{endpoints: running[0].Endpoints, from: "conclave dev"}, nil
 	}
+	return target{}, severalDevs(running, func(dev devState) string {
+		if len(dev.API) > 0 {
+			return "--api " + strings.Join(dev.API, ",")
+		}
+		return "--endpoints " + strings.Join(dev.Endpoints, ",")
+	})
+}
+
+// severalDevs refuses to choose between the devs that run.
+func severalDevs(running []devState, flag func(devState) string) error {
 	var all []string
 	for _, dev := range running {
-		if len(dev.API) > 0 {
-			all = append(all, "--api "+strings.Join(dev.API, ","))
-		} else {
-			all = append(all, "--endpoints "+strings.Join(dev.Endpoints, ","))
-		}
+		all = append(all, flag(dev))
 	}
-	return target{}, usage("invalid_target", "choose one: "+strings.Join(all, ", or "),
+	return usage("invalid_target", "choose one: "+strings.Join(all, ", or "),
 		"%d conclave dev are running, and none was chosen", len(running))
 }
 
 // etcdTarget is where etcd's own tools go when nothing names an etcd for them
-// alone. An API cannot serve them.
+// alone. An API cannot serve them; one that is named keeps them from taking a
+// running dev's etcd instead, unless it is that dev's.
 func (a *app) etcdTarget() (target, error) {
 	if endpoints := list(a.env["CONCLAVE_ENDPOINTS"]); len(endpoints) > 0 {
 		return target{endpoints: endpoints, from: "CONCLAVE_ENDPOINTS"}, checkEndpoints("CONCLAVE_ENDPOINTS", endpoints)
+	}
+	running := a.runningDevs()
+	if api := list(a.env["CONCLAVE_API"]); len(api) > 0 {
+		for _, dev := range running {
+			if slices.ContainsFunc(api, func(u string) bool { return slices.Contains(dev.API, strings.TrimRight(u, "/")) }) {
+				return target{endpoints: dev.Endpoints, from: "conclave dev"}, nil
+			}
+		}
+		return target{}, needsEtcd("CONCLAVE_API")
 	}
 	c, err := a.currentContext()
 	switch {
@@ -109,16 +126,19 @@ func (a *app) etcdTarget() (target, error) {
 	case c != nil && len(c.Endpoints) > 0:
 		return target{endpoints: c.Endpoints, from: "context " + c.name, context: c}, nil
 	case c != nil:
-		return target{}, usage("invalid_target", "name etcd with --endpoints", "context %s names a host API, and this needs etcd itself", c.name)
+		return target{}, needsEtcd("context " + c.name)
 	}
-	running := a.runningDevs()
-	if len(running) == 0 {
+	switch len(running) {
+	case 0:
 		return target{endpoints: []string{defaultEndpoint}, from: "the default"}, nil
-	}
-	if len(running) == 1 {
+	case 1:
 		return target{endpoints: running[0].Endpoints, from: "conclave dev"}, nil
 	}
-	return a.defaultTarget() // which refuses to choose
+	return target{}, severalDevs(running, func(dev devState) string { return "--endpoints " + strings.Join(dev.Endpoints, ",") })
+}
+
+func needsEtcd(from string) error {
+	return usage("invalid_target", "name etcd with --endpoints", "%s names a host API, and this needs etcd itself", from)
 }
 
 func list(s string) []string {
