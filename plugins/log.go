@@ -15,26 +15,29 @@ func newHandler(w io.Writer, level slog.Leveler) slog.Handler {
 	return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: rename})
 }
 
+// rename gives the handler's own attributes go-plugin's names. A recipe's come here
+// too, and may have the same keys with values of any kind.
 func rename(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return a
 	}
 	switch a.Key {
 	case slog.TimeKey:
-		return slog.String("@timestamp", a.Value.Time().Format(timeLayout))
+		if a.Value.Kind() == slog.KindTime {
+			return slog.String("@timestamp", a.Value.Time().Format(timeLayout))
+		}
 	case slog.LevelKey:
-		return slog.String("@level", levelName(a.Value))
+		if level, ok := a.Value.Any().(slog.Level); ok {
+			return slog.String("@level", levelName(level))
+		}
 	case slog.MessageKey:
 		return slog.String("@message", a.Value.String())
 	}
 	return a
 }
 
-func levelName(v slog.Value) string {
-	level, ok := v.Any().(slog.Level)
+func levelName(level slog.Level) string {
 	switch {
-	case !ok:
-		return "info"
 	case level < slog.LevelInfo:
 		return "debug"
 	case level < slog.LevelWarn:
