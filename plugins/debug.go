@@ -76,6 +76,7 @@ type debugging struct {
 // end the end of the process, or of the host.
 func (d *debugging) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // also from one who says nothing
 	in := bufio.NewReader(conn)
 	line, err := in.ReadBytes('\n')
 	if err != nil {

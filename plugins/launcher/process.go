@@ -101,7 +101,7 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 	if err := p.connect(ctx, o, host, theirs); err != nil {
 		return nil, err
 	}
-	if err := p.open(ctx, o, host, theirs); err != nil {
+	if err := p.open(ctx, o); err != nil {
 		return nil, err
 	}
 	p.took = time.Since(began)
@@ -175,7 +175,7 @@ func (p *process) sync(o opening) *splitter {
 }
 
 // open hands the recipe its configuration and its share of etcd.
-func (p *process) open(ctx context.Context, o opening, _, _ *wire.Pair) error {
+func (p *process) open(ctx context.Context, o opening) error {
 	if _, err := p.control.Validate(ctx, &pluginv1.ValidateRequest{Config: o.config}); err != nil {
 		return fmt.Errorf("%w: %w", errConfig, plain(err))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ const (
 // What is wrong with a program, whenever it is started.
 var (
 	ErrChecksum  = errors.New("the program is not the one that was added: its SHA-256 is another")
+	ErrMissing   = errors.New("the program is gone")
 	ErrHandshake = errors.New("the program does not answer as a plugin does")
 	ErrProtocol  = errors.New("the plugin speaks another version of the protocol")
 )
@@ -266,13 +268,16 @@ func verify(path string, want []byte) error {
 		return nil
 	}
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrMissing, err)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrChecksum, err)
+		return fmt.Errorf("the program cannot be read: %w", err) // such as for want of file descriptors, which passes
 	}
 	defer func() { _ = f.Close() }() // it was read only
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return fmt.Errorf("%w: %w", ErrChecksum, err)
+		return fmt.Errorf("the program cannot be read: %w", err)
 	}
 	if subtle.ConstantTimeCompare(h.Sum(nil), want) != 1 {
 		return ErrChecksum

@@ -314,7 +314,7 @@ type verdict struct {
 
 // permanent are failures that another start cannot mend.
 func permanent(err error) bool {
-	for _, e := range []error{ErrChecksum, ErrHandshake, ErrProtocol, errConfig, errServices} {
+	for _, e := range []error{ErrChecksum, ErrMissing, ErrHandshake, ErrProtocol, errConfig, errServices} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -1,0 +1,39 @@
+package launcher
+
+import (
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// What cannot be read now may be read later; what is gone, or another one, stays so.
+func TestVerify(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "program")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	right, wrong := sha256.Sum256([]byte("x")), sha256.Sum256([]byte("y"))
+	for name, c := range map[string]struct {
+		path    string
+		sum     []byte
+		is      error
+		forGood bool
+	}{
+		"right":       {file, right[:], nil, false},
+		"not pinned":  {file, nil, nil, false},
+		"another":     {file, wrong[:], ErrChecksum, true},
+		"gone":        {filepath.Join(dir, "none"), right[:], ErrMissing, true},
+		"a directory": {dir, right[:], os.ErrInvalid, false}, // which stands for what cannot be read
+	} {
+		err := verify(c.path, c.sum)
+		switch {
+		case c.is == nil && err != nil, c.is != nil && err == nil, permanent(err) != c.forGood:
+			t.Errorf("%s: %v, for good %v", name, err, permanent(err))
+		case c.is != nil && !errors.Is(c.is, os.ErrInvalid) && !errors.Is(err, c.is):
+			t.Errorf("%s: %v, want %v", name, err, c.is)
+		}
+	}
+}
