@@ -35,6 +35,9 @@ type Catalog struct {
 // Open returns the catalog of a host, in the directory for its data. It reads the
 // trusted keys and creates nothing. The error is [ErrConfig].
 func Open(cfg Config, dataDir string) (*Catalog, error) {
+	if err := cfg.checkDir(dataDir); err != nil {
+		return nil, err
+	}
 	keys, err := cfg.keys()
 	if err != nil {
 		return nil, err

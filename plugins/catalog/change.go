@@ -114,7 +114,8 @@ func (c *Catalog) write(p *Package, pin Pin) (err error) {
 }
 
 // Remove takes a plugin out of the lock and deletes its files, also of one that was
-// never added. The error is [ErrNotFound] if there is nothing of it.
+// never added. The error is [ErrNotFound] if there is nothing of it; a folder of that
+// name that holds no plugin stays.
 func (c *Catalog) Remove(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
@@ -126,7 +127,7 @@ func (c *Catalog) Remove(name string) error {
 		return err
 	}
 	i := indexOf(pins, name)
-	if _, err := os.Lstat(filepath.Join(c.dir, name)); err != nil && i < 0 {
+	if i < 0 && !isPlugin(filepath.Join(c.dir, name)) {
 		return fmt.Errorf("plugin %q: %w", name, ErrNotFound)
 	}
 	if i >= 0 {
@@ -136,6 +137,18 @@ func (c *Catalog) Remove(name string) error {
 		}
 	}
 	return errors.Join(os.RemoveAll(filepath.Join(c.dir, name)), c.keepStored(pins))
+}
+
+// isPlugin says that a folder which nobody added holds a plugin, or nothing: other
+// folders beside the plugins are not this package's to remove.
+func isPlugin(dir string) bool {
+	for _, pattern := range []string{ManifestName, filepath.Join("*", ManifestName)} {
+		if found, err := filepath.Glob(filepath.Join(dir, pattern)); err == nil && len(found) > 0 {
+			return true
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // Discard removes from the store what Prepare left there, unless something else needs

@@ -104,3 +104,22 @@ func (c Config) dir(dataDir string) string {
 	}
 	return filepath.Join(dataDir, dir)
 }
+
+// checkDir refuses a directory in which names of plugins and those of the host's own
+// files would meet: what is removed as a plugin could be the store, or etcd's data.
+func (c Config) checkDir(dataDir string) error {
+	dir, err := filepath.Abs(c.dir(dataDir))
+	if err != nil {
+		return err
+	}
+	data, err := filepath.Abs(dataDir)
+	if err != nil {
+		return err
+	}
+	for _, pair := range [][2]string{{dir, data}, {filepath.Join(data, storeName), dir}} {
+		if rel, err := filepath.Rel(pair[0], pair[1]); err == nil && filepath.IsLocal(rel) {
+			return fmt.Errorf("%w: plugins.dir: %s: give plugins a folder of their own, which does not hold the host's data", ErrConfig, dir)
+		}
+	}
+	return nil
+}

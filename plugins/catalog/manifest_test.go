@@ -3,6 +3,8 @@ package catalog
 import (
 	"encoding/base64"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +133,30 @@ func TestConfig(t *testing.T) {
 			t.Errorf("key %q: %v", key, err)
 		}
 	}
+}
+
+// Names of plugins never meet those of the host's own files.
+func TestWhereThePluginsAre(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	for dir, good := range map[string]bool{
+		"": true, "mine": true, "..plugins": true, filepath.Join(filepath.Dir(data), "beside"): true,
+		".": false, "..": false, "/": false, "store": false, "store/plugins": false, data: false, "./x/..": false,
+	} {
+		if _, err := Open(Config{Dir: dir}, data); (err == nil) != good || err != nil && (!errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "plugins.dir")) {
+			t.Errorf("%q: %v", dir, err)
+		}
+	}
+	c, data := newCatalog(t, Config{})
+	other := filepath.Join(data, "plugins", "other")
+	must(t, os.MkdirAll(filepath.Join(other, "files"), 0o700))
+	if err := c.Remove("other"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a folder that holds no plugin: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("it was removed: %v", err)
+	}
+	must(t, os.Remove(filepath.Join(other, "files")))
+	must(t, c.Remove("other"))
 }
 
 func decoded(t *testing.T, file []byte) []byte {
