@@ -160,7 +160,7 @@ func Recover(ctx context.Context, c *clientv3.Client, tell func(text string)) er
 		if m, err = Defragment(ctx, c, m); err != nil {
 			return err
 		}
-		tell(fmt.Sprintf("member %s: %d MiB of %d MiB are left", m.Name, m.Size>>20, before>>20))
+		tell(fmt.Sprintf("member %s: %d KiB, before %d KiB", m.Name, m.Size>>10, before>>10))
 		if m.Quota > 0 && float64(m.Size) > room*float64(m.Quota) {
 			full = append(full, m.Name)
 		}

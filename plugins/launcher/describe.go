@@ -41,7 +41,10 @@ func Describe(ctx context.Context, path string, args ...string) (Spec, error) {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return Spec{}, specError(filepath.Base(path), "--describe", "%w: %s", err, strings.TrimSpace(said.kept.String()))
+		if text := strings.TrimSpace(said.kept.String()); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return Spec{}, specError(filepath.Base(path), "--describe", "%w", err)
 	}
 	d := new(pluginv1.Description)
 	if out.over {

@@ -42,7 +42,13 @@ func (a *app) authToken(name string, f authTokenFlags) error {
 	case err != nil:
 		return usage("invalid_callers", "", "%v", err)
 	}
-	if _, err := fmt.Fprintln(a.stdout, token); err != nil {
+	made := struct {
+		Name  string `json:"name"`
+		May   string `json:"may"`
+		Token string `json:"token"`
+		File  string `json:"file"`
+	}{name, f.may, token, f.file}
+	if err := a.print(made, [][]string{{token}}); err != nil {
 		return err
 	}
 	if isTerminal(os.Stderr) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,6 +67,7 @@ named in the output.`,
 	fs.StringArrayVar(&f.plugins, "plugin", nil, "a plugin's folder or binary to run, as it is; may be repeated")
 	fs.IntVar(&f.nodes, "nodes", 1, fmt.Sprintf("how many nodes, at most %d, each a process of its own", maxNodes))
 	cmd.AddCommand(a.devNodeCommands()...)
+	cmd.SetUsageTemplate(strings.Replace(usageTemplate, "<command>", "[flags]\n  {{.CommandPath}} <command>", 1))
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -50,6 +51,9 @@ func (a *app) dialAs(ctx context.Context, t target, as login) (*clientv3.Client,
 	}
 	c, err := clientv3.New(cfg)
 	if err != nil {
+		if e := describe(rpctypes.Error(err)); as.user != "" && e.Exit == ExitPermission {
+			return nil, e // etcd is there, and New has logged in
+		}
 		return nil, unavailable(t, err)
 	}
 	return c, nil

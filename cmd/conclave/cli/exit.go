@@ -89,7 +89,7 @@ const (
 	slotsHint     = "everybody who uses the name at one time must give the same --slots"
 	callerHint    = "give a token with --auth-token or CONCLAVE_AUTH_TOKEN, or a certificate with --cert and --key; the file auth.callers of the host says who may"
 	hostLoginHint = "give the host a user of etcd, with etcd.user in its configuration, or: conclave etcdctl auth disable"
-	etcdLoginHint = "name a client certificate that etcd knows with --cert and --key, or: conclave etcdctl auth disable"
+	etcdLoginHint = "log in: with --user and --password-file where the command has them, or with a client certificate that etcd knows, --cert and --key"
 	expiredHint   = "renewals did not reach etcd in time: check that it is well"
 )
 
@@ -164,9 +164,9 @@ func hintFor(reason string) string {
 	case "no_quorum":
 		return "see what is wrong with: conclave doctor"
 	case "no_space":
-		return "etcd's quota is used up: compact, defragment, then disarm the alarm; see conclave doctor"
+		return "etcd's quota is used up: delete keys, then: conclave maintenance recover; see conclave doctor"
 	case "recipe_restarting":
-		return "try again in a moment"
+		return "try again in a moment; if it lasts, conclave status says why"
 	case "unauthenticated":
 		return hostLoginHint
 	case "not_permitted":

@@ -76,6 +76,9 @@ func explain(ctx context.Context, t target, err error) error {
 		e := unavailable(t, unreachable.Err)
 		e.Reason = "no_host"
 		switch said := unreachable.Error(); {
+		case strings.Contains(said, "certificate required"), strings.Contains(said, "broken pipe") && strings.Contains(t.addresses(), "https://"):
+			// TLS 1.3: the refusal comes after the client's side of the handshake, and may meet what it writes.
+			e.Hint = "the host may ask its callers for a certificate: name yours with --cert and --key"
 		case strings.Contains(said, "certificate"):
 			e.Hint = "name the authority that signed it with --cacert"
 		case strings.Contains(said, "server preface") && !strings.Contains(t.addresses(), "https://"):

@@ -121,6 +121,9 @@ func (a *app) withMembers(ctx context.Context, work func(ctx context.Context, m 
 				return err
 			}
 			m.at.api = nil
+			if with, err := a.access(t); err == nil && with.token != "" && len(m.at.endpoints) > 0 {
+				m.asked = m.at.endpoints[0] // serve --join has no token for an API
+			}
 		}
 		if m.client, err = a.dial(ctx, m.at); err != nil {
 			return err
