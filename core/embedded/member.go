@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 )
 
@@ -101,9 +102,13 @@ func (m *Member) dial(ctx context.Context) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
+	var opts []grpc.DialOption
+	if secret != nil {
+		opts = append(opts, grpc.WithTransportCredentials(secret))
+	}
 	for {
 		c, err := clientv3.New(clientv3.Config{
-			Endpoints: m.Endpoints(), TLS: secret, Username: m.cfg.Username, Password: m.cfg.Password,
+			Endpoints: m.Endpoints(), DialOptions: opts, Username: m.cfg.Username, Password: m.cfg.Password,
 			DialTimeout:          clientDialTimeout,
 			DialKeepAliveTime:    clientKeepAlive,
 			DialKeepAliveTimeout: clientKeepAliveTimeout,

@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"crypto/tls"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/conclavehq/conclave/internal/tlsfiles"
 )
@@ -78,7 +78,7 @@ func (c Config) secure(e *embed.Config) {
 }
 
 // loopbackTLS is for the member's client of its own listener, through which it also asks other members; nil for plaintext.
-func (m *Member) loopbackTLS() (*tls.Config, error) {
+func (m *Member) loopbackTLS() (credentials.TransportCredentials, error) {
 	info := m.server.config.ClientTLSInfo
 	if info.Empty() || m.scheme() == "http://" {
 		return nil, nil //nolint:nilnil // plaintext is what there is
@@ -93,7 +93,11 @@ func (m *Member) loopbackTLS() (*tls.Config, error) {
 	}
 	// A file of upstream's may name a certificate for this process's own calls.
 	files.Cert, files.Key = info.ClientCertFile, info.ClientKeyFile
-	return files.Client(log)
+	secret, err := files.Client(log)
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(secret), nil
 }
 
 func secured(addr string, t TLS) []url.URL { return []url.URL{{Scheme: t.scheme(), Host: addr}} }
