@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // tokenBytes are the random bytes of a token: more than anybody guesses, which is
@@ -46,9 +47,26 @@ func Add(file string, e Entry) error {
 	if _, err := parse(file, text); err != nil {
 		return err
 	}
-	next := file + ".new"
-	if err := os.WriteFile(next, text, 0o600); err != nil {
+	return replace(file, text)
+}
+
+// replace exchanges a file in one step for one that only its owner can read.
+func replace(file string, text []byte) (err error) {
+	next, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+"-") // a name of nobody else's, mode 0600
+	if err != nil {
 		return err
 	}
-	return os.Rename(next, file)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(next.Name()))
+		}
+	}()
+	_, err = next.Write(text)
+	if err == nil {
+		err = next.Sync()
+	}
+	if err = errors.Join(err, next.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next.Name(), file)
 }

@@ -59,7 +59,7 @@ const nobodysVersion = "9999"
 
 // protocol reads what the program answers to a host that speaks another protocol:
 // the version that it does speak, or an end with a text.
-func (p *plugged) protocol(ctx context.Context) error {
+func (p *plugged) protocol(ctx context.Context) (err error) {
 	env, err := handshake()
 	if err != nil {
 		return err
@@ -68,6 +68,7 @@ func (p *plugged) protocol(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := p.command(ctx)
 	cmd.Env = append(cmd.Env, append(env, "PLUGIN_UNIX_SOCKET_DIR="+dir)...)
@@ -90,21 +91,20 @@ func (p *plugged) protocol(ctx context.Context) error {
 	cancel()
 	_ = cmd.Wait()    // it was killed, or says in its own words why it ended
 	_ = stdin.Close() // its reader is gone
-	err = os.RemoveAll(dir)
 	if readErr != nil {
 		if said.Len() == 0 {
-			return errors.Join(err, fmt.Errorf("asked for version %s it ends without a word", nobodysVersion))
+			return fmt.Errorf("asked for version %s it ends without a word", nobodysVersion)
 		}
-		return err
+		return nil
 	}
 	parts := strings.Split(line, "|")
 	if len(parts) < 5 {
-		return errors.Join(err, fmt.Errorf("the first line that it prints is %q, which is no handshake", line))
+		return fmt.Errorf("the first line that it prints is %q, which is no handshake", line)
 	}
 	if version, bad := strconv.Atoi(parts[1]); bad != nil || parts[1] == nobodysVersion {
-		return errors.Join(err, bad, fmt.Errorf("asked for version %s of the protocol, which nobody speaks, it answers with %d", nobodysVersion, version))
+		return errors.Join(bad, fmt.Errorf("asked for version %s of the protocol, which nobody speaks, it answers with %d", nobodysVersion, version))
 	}
-	return err
+	return nil
 }
 
 // pair makes a certificate that signs itself, and its key.
