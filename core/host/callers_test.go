@@ -65,7 +65,7 @@ func TestCallersAreAskedWhoTheyAre(t *testing.T) {
 	if got := as("secret", "POST", "/conclave.session.v1.SessionService/Renew", renew); got.status != http.StatusOK {
 		t.Errorf("its opener could not renew it: %s", got.body)
 	}
-	if got := do(t, overSocket(t, cfg.DataDir), must[*http.Request](t)(http.NewRequestWithContext(within(t), "GET", "http://localhost/metrics", http.NoBody))); got.status != http.StatusOK {
+	if got := do(t, overSocket(t, cfg.DataDir), must[*http.Request](t)(http.NewRequestWithContext(within(t), http.MethodGet, "http://localhost/metrics", http.NoBody))); got.status != http.StatusOK {
 		t.Errorf("the administrator's socket: %d %s", got.status, got.body)
 	}
 }

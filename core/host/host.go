@@ -66,7 +66,7 @@ func (h *Host) choose() error {
 	for _, r := range slices.SortedStableFunc(slices.Values(h.opts.recipes), byRank) {
 		name := r.Info().Name
 		if err := free(name, seen); err != nil {
-			if err = h.leaveOut(r, err); err != nil {
+			if err := h.leaveOut(r, err); err != nil {
 				return err
 			}
 			continue

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,7 +63,7 @@ func TestCertificateIsRenewedWhileTheHostRuns(t *testing.T) {
 	cfg.TLS = ca.memberFiles(t, "first", time.Hour)
 	cfg.TLS.CA = ""
 	h := start(t, cfg)
-	if got := shown(t, ca, h); got != "first" {
+	if _, got := metrics(t, ca, h); got != "first" {
 		t.Fatalf("the certificate is %q", got)
 	}
 	next := ca.memberFiles(t, "second", 30*time.Minute)
@@ -74,10 +73,11 @@ func TestCertificateIsRenewedWhileTheHostRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := shown(t, ca, h); got != "second" {
+	text, got := metrics(t, ca, h)
+	if got != "second" {
 		t.Errorf("after the renewal the certificate is %q", got)
 	}
-	if m := metrics(t, ca, h); !strings.Contains(m, `conclave_certificate_expires_timestamp_seconds{field="tls"}`) {
+	if !strings.Contains(text, `conclave_certificate_expires_timestamp_seconds{field="tls"}`) {
 		t.Error("no metric of the certificate's end")
 	}
 }
@@ -90,25 +90,17 @@ func admin(t *testing.T, cfg host.Config) *grpc.ClientConn {
 	return c
 }
 
-func clientOf(t *testing.T, ca authority, h *host.Host) *http.Response {
+// metrics asks for them over a connection of its own, and returns whose certificate
+// the host has shown too.
+func metrics(t *testing.T, ca authority, h *host.Host) (text, shown string) {
 	t.Helper()
 	web := overTLS(t, &tls.Config{RootCAs: ca.pool(), MinVersion: tls.VersionTLS13}, 1)
 	r, err := web.Do(request(t, h.API()+"/metrics"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = r.Body.Close() })
-	return r
-}
-
-func shown(t *testing.T, ca authority, h *host.Host) string {
-	t.Helper()
-	return clientOf(t, ca, h).TLS.PeerCertificates[0].Subject.CommonName
-}
-
-func metrics(t *testing.T, ca authority, h *host.Host) string {
-	t.Helper()
-	return string(must[[]byte](t)(io.ReadAll(clientOf(t, ca, h).Body)))
+	defer func() { _ = r.Body.Close() }()
+	return string(must[[]byte](t)(io.ReadAll(r.Body))), r.TLS.PeerCertificates[0].Subject.CommonName
 }
 
 // With etcd's authentication on, a host with a login of its own serves, and needs

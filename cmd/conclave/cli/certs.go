@@ -120,7 +120,8 @@ func (a *app) authority(f certsFlags, name string) (*certs.Pair, error) {
 		return nil, err
 	}
 	a.note("made the authority " + f.cert(name))
-	return p, p.Write(f.cert(name), f.key(name))
+	err = p.Write(f.cert(name), f.key(name))
+	return p, err
 }
 
 func exists(file string) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -168,21 +169,19 @@ func (m *upkeepRun) defrag(ctx context.Context, all bool) error {
 // moveLeader has another member lead, if there is one. Only the leader itself can
 // be asked for that.
 func (m *upkeepRun) moveLeader(ctx context.Context, leader upkeep.Member, members []upkeep.Member) error {
-	for _, to := range members {
-		if to.Leader || to.Learner || to.Err != nil {
-			continue
-		}
-		c, err := m.app.dialAs(ctx, target{endpoints: []string{leader.Endpoint}, from: m.target.from}, m.as)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = c.Close() }()
-		if _, err := c.MoveLeader(ctx, to.ID); err != nil {
-			return fmt.Errorf("hand the leadership over to %s: %w", to.Name, err)
-		}
-		m.app.note("member " + to.Name + " leads")
+	next := slices.IndexFunc(members, func(m upkeep.Member) bool { return !m.Leader && !m.Learner && m.Err == nil })
+	if next < 0 {
 		return nil
 	}
+	c, err := m.app.dialAs(ctx, target{endpoints: []string{leader.Endpoint}, from: m.target.from}, m.as)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	if _, err := c.MoveLeader(ctx, members[next].ID); err != nil {
+		return fmt.Errorf("hand the leadership over to %s: %w", members[next].Name, err)
+	}
+	m.app.note("member " + members[next].Name + " leads")
 	return nil
 }
 

@@ -212,7 +212,7 @@ func twoAddrs() (client, peer string, err error) {
 		if err != nil {
 			return "", "", err
 		}
-		defer func() { _ = l.Close() }()
+		defer func() { _ = l.Close() }() //nolint:gocritic // both are chosen before the first is given back
 		urls[i] = "http://" + l.Addr().String()
 	}
 	return urls[0], urls[1], nil

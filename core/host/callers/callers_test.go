@@ -1,6 +1,7 @@
 package callers
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -252,7 +253,7 @@ func TestAdd(t *testing.T) {
 	if err := Add(f, Entry{Name: "bob again", Certificate: "bob", May: "read"}); err == nil {
 		t.Error("a certificate was taken twice")
 	}
-	if after, err := os.ReadFile(f); err != nil || string(after) != string(before) {
+	if after, err := os.ReadFile(f); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("after an error the file is %q, %v", after, err)
 	}
 	b, err := Open(f, silent)
