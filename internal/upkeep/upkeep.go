@@ -18,6 +18,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -146,10 +147,11 @@ func Recover(ctx context.Context, c *clientv3.Client, tell func(text string)) er
 	if err != nil {
 		return err
 	}
-	// A revision that is compacted already is as good.
-	if _, err := c.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical()); err == nil {
-		tell(fmt.Sprintf("compacted up to revision %d", now.Header.Revision))
+	_, err = c.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
+	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) { // what is compacted already is as good
+		return fmt.Errorf("compact: %w", err)
 	}
+	tell(fmt.Sprintf("compacted up to revision %d", now.Header.Revision))
 	members, err := Look(ctx, c)
 	if err != nil {
 		return err
