@@ -65,7 +65,8 @@ func replace(file string, text []byte) (err error) {
 	if err == nil {
 		err = next.Sync()
 	}
-	if err = errors.Join(err, next.Close()); err != nil {
+	err = errors.Join(err, next.Close())
+	if err != nil {
 		return err
 	}
 	return os.Rename(next.Name(), file)

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 )
@@ -16,7 +17,7 @@ func TestRemoteAddr(t *testing.T) {
 		{tcp, "192.0.2.1:9", "tcp"}, {tcp, "[fe80::1%eth0]:9", "tcp"}, {tcp, "", "tcp"}, {tcp, "@", "tcp"}, {nil, "", "tcp"},
 		{unix, "@", "unix"}, {unix, "192.0.2.1:9", "unix"},
 	} {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = c.remote
 		if got := remoteAddr(r, c.local); got.Network() != c.network {
 			t.Errorf("%q at %v: %s, want %s", c.remote, c.local, got.Network(), c.network)
