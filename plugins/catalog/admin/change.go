@@ -175,12 +175,20 @@ func (s *Service) upgrade(ctx context.Context, pkg *catalog.Package) (_ *plugin,
 	if p.path != "" {
 		return nil, "", fmt.Errorf("plugin %q is not pinned, but of --plugin %s, and %w: conclave plugin restart takes what lies there now", name, p.path, catalog.ErrExists)
 	}
+	now, err := s.cfg.Catalog.Check(ctx, name) // first: Prepare puts a missing binary back
+	if err != nil {
+		return nil, "", err
+	}
 	prepared, err := s.cfg.Catalog.Prepare(ctx, pkg)
 	if err != nil {
 		return nil, "", err
 	}
 	before = p.pin.Version
-	if err := s.exchange(ctx, h, p, pkg, prepared); errors.Is(err, errUnrecorded) {
+	change := func() error { return s.exchange(ctx, h, p, pkg, prepared) }
+	if p.running != nil && now.Err != nil && sameFiles(p, prepared) {
+		change = func() error { return s.putBack(p, pkg, prepared) }
+	}
+	if err := change(); errors.Is(err, errUnrecorded) {
 		return nil, "", err // its binary is needed: it runs
 	} else if err != nil {
 		return nil, "", errors.Join(err, s.cfg.Catalog.Discard(prepared))
@@ -249,8 +257,22 @@ func (s *Service) standIn(ctx context.Context, h Host, p *plugin) {
 	s.set(func() { p.hosted = true })
 }
 
+// putBack writes the files of the version that runs anew. Its process goes on: it
+// runs the binary that was added.
+func (s *Service) putBack(p *plugin, pkg *catalog.Package, prepared *catalog.Plugin) error {
+	if err := s.cfg.Catalog.Pin(pkg, prepared); err != nil && prepared.Unpinned {
+		return err
+	}
+	s.set(func() { p.pin, p.prepared = prepared.Pin, prepared })
+	return nil
+}
+
+func sameFiles(p *plugin, prepared *catalog.Plugin) bool {
+	return prepared.Pin.SHA256 == p.pin.SHA256 && prepared.Pin.Manifest == p.pin.Manifest
+}
+
 func sameVersion(p *plugin, prepared *catalog.Plugin) error {
-	if prepared.Pin.SHA256 == p.pin.SHA256 && prepared.Pin.Manifest == p.pin.Manifest {
+	if sameFiles(p, prepared) {
 		return fmt.Errorf("plugin %q: version %s %w, and it is the same", p.name, p.pin.Version, catalog.ErrExists)
 	}
 	return fmt.Errorf("plugin %q: version %s %w, with other files: what is different has another version", p.name, p.pin.Version, catalog.ErrExists)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	pluginv1 "github.com/conclavehq/conclave/api/conclave/plugin/v1"
 	"github.com/conclavehq/conclave/plugins/catalog"
 )
 
@@ -52,4 +53,38 @@ func TestAMendedPluginFromAPathKeepsItsBinary(t *testing.T) {
 	if !slices.Contains(h.files(), sumOf(t, filepath.Join(right, "trial"))) {
 		t.Errorf("what runs is not in the store: %v", h.files())
 	}
+}
+
+// Files that are harmed while the plugin runs are put back by an upgrade to the same
+// files. The process goes on.
+func TestFilesThatAreHarmedMeanwhile(t *testing.T) {
+	h := newHouse(t, t.TempDir(), setting{})
+	path := binary(t, `{}`)
+	_, err := h.add(path)
+	must(t, err)
+	before, was := h.files(), h.list()["trial"]
+	for name, file := range map[string]string{
+		"the manifest": filepath.Join(h.data, "plugins", "trial", "1.0.0", catalog.ManifestName),
+		"the binary":   filepath.Join(h.data, "store", was.GetSha256()),
+	} {
+		must(t, os.Remove(file))
+		resp, err := h.plugins.Verify(within(t), &pluginv1.VerifyRequest{})
+		must(t, err)
+		if v := resp.GetVerdicts(); len(v) != 1 || v[0].GetOk() {
+			t.Errorf("without %s: %v", name, v)
+		}
+		_, err = h.upgrade("trial", path)
+		must(t, err)
+		resp, err = h.plugins.Verify(within(t), &pluginv1.VerifyRequest{})
+		must(t, err)
+		if v := resp.GetVerdicts(); len(v) != 1 || !v[0].GetOk() || strings.Join(h.files(), " ") != strings.Join(before, " ") {
+			t.Errorf("%s is back: %v; files %v, before %v", name, v, h.files(), before)
+		}
+		if now := h.list()["trial"]; now.GetPid() != was.GetPid() {
+			t.Errorf("%s is back, and another process: %v, before %v", name, now, was)
+		}
+	}
+	_, err = h.restart("trial")
+	must(t, err)
+	h.runs("trial", "1.0.0")
 }
