@@ -257,7 +257,7 @@ var errStartTimeout = errors.New("it took too long to start")
 
 func cut(s string, most int) string {
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

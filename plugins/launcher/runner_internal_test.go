@@ -5,7 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // What cannot be read now may be read later; what is gone, or another one, stays so.
@@ -34,6 +39,16 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: %v, for good %v", name, err, permanent(err))
 		case c.is != nil && !errors.Is(c.is, os.ErrInvalid) && !errors.Is(err, c.is):
 			t.Errorf("%s: %v, want %v", name, err, c.is)
+		}
+	}
+}
+
+// A message with other bytes than text could not be sent on: nobody would see the
+// status of any recipe.
+func TestWhatAProcessSaysIsText(t *testing.T) {
+	for _, said := range []string{"\xff\xfe", strings.Repeat("é", maxWords), strings.Repeat("x\xff", maxWords)} {
+		if got := plain(status.Error(codes.Unknown, said)).Error(); !utf8.ValidString(got) || got == "" || len(got) > maxWords+len("…") {
+			t.Errorf("%d bytes, text %v", len(got), utf8.ValidString(got))
 		}
 	}
 }

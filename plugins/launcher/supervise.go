@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -356,13 +357,17 @@ func (c *crashes) backoff() time.Duration {
 // forget forgets what has passed.
 func (c *crashes) forget() { c.row, c.last = 0, "" }
 
-// plain is an error of a call in the words of the other side.
+// maxWords is how much is kept of what a process says of itself.
+const maxWords = 2000
+
+// plain is an error of a call in the words of the other side: text, whatever it sent,
+// as no answer of the host's could hold anything else.
 func plain(err error) error {
 	if err == nil {
 		return nil
 	}
 	if st, ok := status.FromError(err); ok {
-		return errors.New(st.Message())
+		return errors.New(cut(strings.ToValidUTF8(st.Message(), "\uFFFD"), maxWords))
 	}
 	return err
 }

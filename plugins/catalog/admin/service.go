@@ -302,5 +302,5 @@ func lastLines(output string) string {
 	const lines, bytes = 8, 1500
 	all := strings.Split(strings.TrimSpace(output), "\n")
 	text := strings.Join(all[max(0, len(all)-lines):], "\n")
-	return text[max(0, len(text)-bytes):]
+	return strings.ToValidUTF8(text[max(0, len(text)-bytes):], "") // it may begin within a character
 }
