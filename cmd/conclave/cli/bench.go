@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/signal"
 	"slices"
 	"sync"
 	"time"
@@ -165,7 +166,10 @@ func (a *app) bench(ctx context.Context, what string, f benchFlags, run func(*be
 		}
 		clients[i] = c
 	}
-	result := measure(ctx, f.length, clients, run(r))
+	stop, restoreSignals := signal.NotifyContext(ctx, ending()...)
+	defer restoreSignals()
+	context.AfterFunc(stop, restoreSignals) // a second signal ends the process
+	result := measure(ctx, stop, f.length, clients, run(r))
 	result.Bench, result.Target = what, t.addresses()
 	if err := a.printBench(result); err != nil {
 		return err
@@ -176,8 +180,9 @@ func (a *app) bench(ctx context.Context, what string, f benchFlags, run func(*be
 	return nil
 }
 
-// measure has all clients at work for a while. What they have begun they end.
-func measure(ctx context.Context, length time.Duration, clients []benchClient, do func(context.Context, benchClient, int) error) benchResult {
+// measure has all clients at work for a while, or until stop ends. What they have
+// begun they end.
+func measure(ctx, stop context.Context, length time.Duration, clients []benchClient, do func(context.Context, benchClient, int) error) benchResult {
 	var mu sync.Mutex
 	var took []time.Duration
 	var failed error
@@ -189,7 +194,7 @@ func measure(ctx context.Context, length time.Duration, clients []benchClient, d
 		all.Go(func() {
 			var mine []time.Duration
 			var err error
-			for now := time.Now(); now.Before(over) && ctx.Err() == nil; {
+			for now := time.Now(); now.Before(over) && stop.Err() == nil; {
 				if err = do(ctx, c, i); err != nil {
 					break
 				}

@@ -79,7 +79,12 @@ PATH is a folder or a binary, as of conclave plugin add.`,
 					if err != nil {
 						return err
 					}
-					a.note("upgraded " + clean(args[0]) + " from " + clean(resp.GetBefore()) + " to " + clean(resp.GetPlugin().GetVersion()))
+					before, now := clean(resp.GetBefore()), clean(resp.GetPlugin().GetVersion())
+					if before == now {
+						a.note("put the files of " + clean(args[0]) + " " + now + " back")
+					} else {
+						a.note("upgraded " + clean(args[0]) + " from " + before + " to " + now)
+					}
 					return a.printPlugin(h, resp.GetPlugin(), resp.GetWarnings())
 				})
 			})
