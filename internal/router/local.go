@@ -39,6 +39,7 @@ func unary(h unaryHandler) localMethod {
 }
 
 func (b *local) ready() bool                     { return true }
+func (b *local) down() string                    { return "" }
 func (b *local) acquire() (server, func(), bool) { return b, nil, true }
 
 func (b *local) serve(m *Method, stream grpc.ServerStream) error {

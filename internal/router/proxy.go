@@ -20,6 +20,7 @@ import (
 type Proxy struct {
 	router *Router
 	target atomic.Pointer[target]
+	reason atomic.Pointer[string] // why nobody need wait; nil: for a connection one may
 }
 
 // A target is one connection of a proxy.
@@ -35,7 +36,23 @@ type target struct {
 // connection before, which its owner may then close, and at once if there was
 // none.
 func (p *Proxy) Connect(conn grpc.ClientConnInterface, done <-chan struct{}) (idle <-chan struct{}) {
+	p.reason.Store(nil)
 	return p.change(&target{conn: conn, done: done, users: newGroup()})
+}
+
+// StayDown says that no connection will come by itself: until the next Connect
+// calls are not held, and fail at once with UNAVAILABLE, recipe_restarting, and the
+// text. It comes after a Disconnect.
+func (p *Proxy) StayDown(text string) {
+	p.reason.Store(&text)
+	p.router.touch()
+}
+
+func (p *Proxy) down() string {
+	if text := p.reason.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // Disconnect holds new calls until the next Connect: for at most Config.Hold,

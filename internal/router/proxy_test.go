@@ -188,6 +188,26 @@ func TestHeldUntilConnected(t *testing.T) {
 	}
 }
 
+// TestStayDown ends a held call, and refuses others, until somebody connects again.
+func TestStayDown(t *testing.T) {
+	f := newFront(t, router.Config{Hold: time.Hour})
+	proxy := f.proxy(t, "echo")
+	waiting := f.start(t, "Do", "")
+	until(t, func() bool { return router.InFlight(f.Router) == 1 })
+	proxy.StayDown("it is broken")
+	want(t, (<-waiting).err, codes.Unavailable, "recipe_restarting")
+	_, err := f.call(t, "Do", "")
+	want(t, err, codes.Unavailable, "recipe_restarting")
+	if !strings.Contains(err.Error(), "it is broken") {
+		t.Errorf("got %v", err)
+	}
+	p := startProcess(t, held("again", nil, nil))
+	proxy.Connect(p.conn, p.done)
+	if text, err := f.call(t, "Do", ""); err != nil || text != "again" {
+		t.Errorf("after it was connected: %q, %v", text, err)
+	}
+}
+
 // TestHeldAndGivenUp ends a held call by its caller.
 func TestHeldAndGivenUp(t *testing.T) {
 	f := newFront(t, router.Config{Hold: time.Hour})

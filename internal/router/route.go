@@ -33,6 +33,8 @@ type backend interface {
 	// acquire returns what serves one call and what is called when that has
 	// ended; ok is false if the call has to wait for a change.
 	acquire() (serve server, release func(), ok bool)
+	// down says why a call that cannot be served need not wait; empty: it may.
+	down() string
 }
 
 // A server serves one call of a method.
@@ -97,6 +99,9 @@ func (r *Router) choose(c *call) error {
 		c.route = rt
 		if done, err := rt.try(c); done {
 			return err
+		}
+		if why := rt.service.backend.down(); why != "" {
+			return restarting(why)
 		}
 		if over == nil {
 			over = time.After(r.hold)

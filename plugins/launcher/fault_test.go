@@ -98,7 +98,7 @@ func TestProgramsThatAreNoPlugins(t *testing.T) {
 				t.Errorf("%+v, want %q", now, tt.want)
 			}
 			_, err = do(within(t), connect(t, h), "echo")
-			if status.Code(err) != codes.Unavailable || recipe.Reason(err) != "recipe_restarting" {
+			if status.Code(err) != codes.Unavailable || recipe.Reason(err) != "recipe_restarting" || !strings.Contains(err.Error(), "stays down") {
 				t.Errorf("a call: %v", err)
 			}
 		})

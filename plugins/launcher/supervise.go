@@ -53,6 +53,8 @@ func (i *instance) rest(v verdict) *process {
 	case v.forGood:
 		i.become(recipe.StateQuarantined, "%s; conclave plugin logs %s says more, conclave plugin restart %s starts it again",
 			v.detail, i.opening.env.Instance, i.opening.env.Instance)
+		// What is wrong is for the operator, in status; callers are told who can help.
+		i.proxy.StayDown(fmt.Sprintf("the recipe stays down until its operator starts it: conclave plugin restart %s", i.opening.env.Instance))
 	case v.pause > 0:
 		i.become(recipe.StateBackoff, "%s; it is started again in %v", v.detail, v.pause.Round(time.Millisecond))
 		fallthrough
