@@ -141,6 +141,9 @@ func (e Etcd) joinTLS(log *slog.Logger) (*tls.Config, error) {
 	return nil, nil //nolint:nilnil // plaintext is what was asked for
 }
 
+// errWhoCalls says that a host tells its members to callers that it knows alone.
+var errWhoCalls = errors.New("the host asks who calls")
+
 // joinEndpoints returns the client URLs of the cluster that the addresses lead to.
 // It waits until one of them answers, and says in the log that it does.
 func joinEndpoints(ctx context.Context, urls []string, secret *tls.Config, log *slog.Logger) ([]string, error) {
@@ -159,6 +162,9 @@ func joinEndpoints(ctx context.Context, urls []string, secret *tls.Config, log *
 			return slices.Compact(endpoints), nil
 		}
 		err := errors.Join(errs...)
+		if !slices.ContainsFunc(errs, func(err error) bool { return !errors.Is(err, errWhoCalls) }) {
+			return nil, configError("etcd.join", "%s", oneLine(err)) // which no waiting changes
+		}
 		if time.Since(told) > joinReport {
 			told = time.Now()
 			log.Warn("waiting for the cluster to join", "error", oneLine(err))
@@ -193,12 +199,13 @@ func clientURLs(ctx context.Context, address string, secret *tls.Config) ([]stri
 	switch code := status.Code(err); {
 	case code == codes.Unavailable, code == codes.DeadlineExceeded:
 		return nil, fmt.Errorf("%s: %s", address, status.Convert(err).Message())
-	case code == codes.Unauthenticated && recipe.Reason(err) != "": // a host that wants to know who calls
-		return nil, fmt.Errorf("%s: %s; name the client URL of an etcd member instead", address, status.Convert(err).Message())
 	case code != codes.Unimplemented: // etcd's, also if it is a refusal
 		return []string{address}, nil
 	}
 	list, err := hostv1.NewHostServiceClient(conn).ListMembers(ctx, &hostv1.ListMembersRequest{})
+	if status.Code(err) == codes.Unauthenticated && recipe.Reason(err) != "" {
+		return nil, fmt.Errorf("%s: %w: name the client URL of an etcd member instead", address, errWhoCalls)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %s", address, status.Convert(err).Message())
 	}

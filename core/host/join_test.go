@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -167,4 +169,17 @@ func TestCheckOfClusters(t *testing.T) {
 	if _, err := host.Parse([]byte("etcd: {join: 3}")); !errors.Is(err, host.ErrConfig) {
 		t.Errorf("join: 3: %v", err)
 	}
+}
+
+// A host that asks who calls tells its members to nobody else: who joins is told
+// which address to name instead, and does not wait for ever.
+func TestJoinIsRefusedWhereCallersAreAsked(t *testing.T) {
+	t.Parallel()
+	cfg := joining(t, "one", "")
+	cfg.Auth.Callers = filepath.Join(t.TempDir(), "callers.yaml")
+	if err := os.WriteFile(cfg.Auth.Callers, []byte("callers: [{name: a, certificate: a, may: admin}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one := start(t, cfg)
+	refused(t, joining(t, "two", one.API()), host.ErrConfig, "name the client URL of an etcd member instead")
 }
