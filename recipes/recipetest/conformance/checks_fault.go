@@ -132,6 +132,9 @@ func checkDrain(ctx context.Context, s *Suite) error {
 		if err := p.close(ctx); err != nil {
 			return fmt.Errorf("stop: %w", err)
 		}
+		if x.Transient {
+			place = nil
+		}
 		if err := errors.Join(x.kept(ctx, x.first, owned), x.still(ctx, x.second, place)); err != nil {
 			return fmt.Errorf("after the stop: %w", err)
 		}

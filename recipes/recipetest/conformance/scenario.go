@@ -29,6 +29,9 @@ type Scenario struct {
 	// Wait is called by another session, and waits until Free. Whatever it puts
 	// in line is attached to its session's lease.
 	Wait *Call `json:"wait,omitempty"`
+	// Transient says that what Wait puts in line means nothing once the call has
+	// ended, such as an idle worker's mark: an orderly stop may take it away.
+	Transient bool `json:"transient,omitempty"`
 	// Free ends what Wait waits for, with the session that took.
 	Free *Call `json:"free,omitempty"`
 }
