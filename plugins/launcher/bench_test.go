@@ -4,7 +4,11 @@ package launcher_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -18,12 +22,14 @@ import (
 	"github.com/conclavehq/conclave/recipes/lock"
 )
 
-// BenchmarkCall is a call that does nothing: of grpc-go alone over a unix socket, of
-// a recipe in the host's process, and of one in a process of its own. The last two go
-// through the host, the first has nothing between.
+// BenchmarkCall is a call that does nothing: of grpc-go alone over a unix socket, in
+// this process and to another one, of a recipe in the host's process, and of one in a
+// process of its own. The last two go through the host, the first two have nothing
+// between.
 func BenchmarkCall(b *testing.B) {
 	ways := map[string]func(b *testing.B) *grpc.ClientConn{
-		"bare": bare,
+		"bare":        bare,
+		"bareprocess": bareProcess,
 		"inprocess": func(b *testing.B) *grpc.ClientConn {
 			b.Helper()
 			return connect(b, startHost(b, trial{version: "1.0.0"}))
@@ -35,7 +41,7 @@ func BenchmarkCall(b *testing.B) {
 			return connect(b, h)
 		},
 	}
-	for _, way := range []string{"bare", "inprocess", "subprocess"} {
+	for _, way := range []string{"bare", "bareprocess", "inprocess", "subprocess"} {
 		b.Run(way, func(b *testing.B) {
 			c := ways[way](b)
 			ctx := context.Background()
@@ -79,6 +85,56 @@ func bare(b *testing.B) *grpc.ClientConn {
 		<-done
 	})
 	return c
+}
+
+// bareProcess is the same, with the server in a process of its own.
+func bareProcess(b *testing.B) *grpc.ClientConn {
+	b.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	path := filepath.Join(b.TempDir(), "s")
+	cmd := exec.Command(exe, "plugin", "bare", path)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		_ = c.Close()
+		_ = in.Close() // at which it ends
+		_ = cmd.Wait()
+	})
+	return c
+}
+
+// bareMain serves on a socket until its standard input ends.
+func bareMain(path string) {
+	server := grpc.NewServer()
+	_, err := (trial{version: "1.0.0"}).Open(context.Background(), recipe.Env{}, server)
+	if err == nil {
+		var l net.Listener
+		if l, err = net.Listen("unix", path); err == nil {
+			go func() {
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				server.Stop()
+			}()
+			err = server.Serve(l)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 // BenchmarkLock is a lock taken and given back through the host, by a recipe in its

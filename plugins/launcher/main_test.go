@@ -44,6 +44,8 @@ func serve(name string) {
 		plugins.Serve(trial{version: v})
 	case "host":
 		hostMain(os.Args[3])
+	case "bare":
+		bareMain(os.Args[3])
 	default:
 		misbehave(name)
 	}
