@@ -168,3 +168,18 @@ func TestTheExampleIsUpToDate(t *testing.T) {
 		}
 	}
 }
+
+// The example in Python was begun with the scaffold, and goes on with its support.
+func TestTheExamplesSupportIsTheScaffolds(t *testing.T) {
+	ours, err := os.ReadFile(filepath.Join("templates", "python", "conclave_plugin.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	its, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "examples", "plugins", "ratelimit", "python", "src", "conclave_plugin.py"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(ours, its) {
+		t.Error("examples/plugins/ratelimit/python/src/conclave_plugin.py differs from the scaffold's: copy it")
+	}
+}
