@@ -64,7 +64,7 @@ func TestResolveIsFree(t *testing.T) {
 	resolved(t, r, service)
 	l.Cut() // what needs the network fails from now on
 	ctx := within(t)
-	if n := testing.AllocsPerRun(1000, func() {
+	if n := testing.AllocsPerRun(measuredRuns, func() {
 		if s, err := r.Resolve(ctx, service); err != nil || len(s.Instances) != 1 {
 			t.Errorf("%v, %v", s, err)
 		}

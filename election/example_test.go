@@ -166,7 +166,7 @@ func ExampleWithHealth() {
 			}
 			return nil
 		}
-		term, err := election.New(session, "checked", election.WithHealth(check, 10*time.Millisecond)).Campaign(ctx, "")
+		term, err := election.New(session, "checked", election.WithHealth(check, 250*time.Millisecond)).Campaign(ctx, "")
 		if err != nil {
 			return err
 		}

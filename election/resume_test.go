@@ -235,7 +235,7 @@ func TestBefore(t *testing.T) {
 	name := etcd.Prefix(t)
 	var h health
 	look := election.New(session(t), name)
-	ill := election.New(session(t, core.WithOwner("ill")), name, election.WithHealth(h.check, 10*time.Millisecond), election.WithGrace(10*time.Millisecond))
+	ill := election.New(session(t, core.WithOwner("ill")), name, election.WithHealth(h.check, healthTime), election.WithGrace(10*time.Millisecond))
 	is := func(cause election.Cause, token core.Token, by string) {
 		t.Helper()
 		if got := endings(t, look); got.Cause != cause || got.Token != token || got.By != by {

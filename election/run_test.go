@@ -119,7 +119,7 @@ func TestRunWhenTheSessionDiesBeforeItLeads(t *testing.T) {
 		var h health
 		h.broken.Store(ill)
 		s := session(t, core.WithTTL(5*time.Second))
-		e := election.New(s, name, election.WithHealth(h.check, 10*time.Millisecond))
+		e := election.New(s, name, election.WithHealth(h.check, healthTime))
 		ctx := within(t)
 		run := inBackground(func() (struct{}, error) {
 			return struct{}{}, e.Run(ctx, "v", func(context.Context) error {
@@ -205,6 +205,10 @@ func TestRunReportsWhoGoesOn(t *testing.T) {
 	}
 }
 
+// healthTime is between two checks, and how long one may take: a busy machine runs a
+// check that does nothing a good deal later.
+const healthTime = 250 * time.Millisecond
+
 // A switchable check.
 type health struct{ broken atomic.Bool }
 
@@ -221,7 +225,7 @@ func (h *health) check(context.Context) error {
 func TestHealth(t *testing.T) {
 	name := etcd.Prefix(t)
 	var h health
-	e := election.New(session(t), name, election.WithHealth(h.check, 10*time.Millisecond), election.WithGrace(10*time.Millisecond))
+	e := election.New(session(t), name, election.WithHealth(h.check, healthTime), election.WithGrace(10*time.Millisecond))
 	other := election.New(session(t), name)
 
 	term := won(t, e, "one")
@@ -275,7 +279,7 @@ func TestHealthHangs(t *testing.T) {
 			<-leave
 		}
 		return nil
-	}, 20*time.Millisecond))
+	}, healthTime))
 	term := won(t, e, "one")
 	hang.Store(true)
 	isAll(t, ended(t, term), election.ErrUnhealthy, context.DeadlineExceeded)

@@ -2,6 +2,7 @@ package election_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -97,6 +98,33 @@ func TestTransferAfterTheGrace(t *testing.T) {
 	}
 	isAll(t, l.lead.Resign(), election.ErrLost, core.ErrRevoked)
 	l.resigned(t, "chosen", "second")
+}
+
+// A leader that is passed over at once, and whose successor has led and resigned before
+// it heard of anything, learns why its term ended from whatever it does.
+func TestTransferUnheard(t *testing.T) {
+	for how, act := range map[string]func(*election.Term) error{
+		"resigns":   (*election.Term).Resign,
+		"proclaims": func(term *election.Term) error { return term.Proclaim(within(t), "late") },
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			l := lineUp(t, 0, "first", "chosen")
+			if err := l.e.Transfer(within(t), "chosen"); err != nil {
+				t.Fatal(err)
+			}
+			l.resigned(t, "chosen")
+			err := act(l.lead)
+			if how == "proclaims" && errors.Is(err, election.ErrTransferred) { // it heard of the notice in time
+				err = l.lead.Resign()
+			}
+			isAll(t, err, election.ErrLost, core.ErrRevoked)
+			if !strings.Contains(err.Error(), "operator: transferred to chosen") {
+				t.Errorf("the error %q does not say why", err)
+			}
+			isAll(t, l.lead.Resign(), election.ErrLost)
+		})
+	}
 }
 
 func TestTransferRefused(t *testing.T) {
@@ -245,7 +273,9 @@ func TestTransferOfASeatGoesWrong(t *testing.T) {
 			a, b := l.calls["a"].get(t), l.calls["b"].get(t)
 			ctx := within(t)
 			done := inBackground(func() (struct{}, error) { return struct{}{}, l.e.Transfer(ctx, "chosen") })
-			isAll(t, ended(t, a), election.ErrTransferred)
+			if cause := ended(t, a); how != "does not resign" || !errors.Is(cause, core.ErrRevoked) { // its grace was over before it heard
+				isAll(t, cause, election.ErrTransferred)
+			}
 			next := "second"
 			switch how {
 			case "does not resign":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/core/coretest"
@@ -220,6 +221,34 @@ func TestMutexAfterAStaleLimit(t *testing.T) {
 				released(t, acquired(t, k.try(s, name)))
 			}
 			cleanedUp(t, name)
+		})
+	}
+}
+
+// The session of an operator ends while a forced release looks or tells: the
+// error says that, and not only that a request was canceled.
+func TestSessionEndsDuringForceRelease(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		match   coretest.Match
+		unknown bool // whether something was written
+	}{
+		{"look", lookRequest, false},
+		{"tell", coretest.Puts("/notice/"), true},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			name := etcd.Prefix(t)
+			o := acquired(t, kindOf("mutex").lock(session(t), name))
+			s, f := faulty(t, core.WithTTL(6*time.Second)) // it hears of its end within a third of that
+			hold := f.Hold(c.match)
+			forcing := inBackground(func() (core.Token, error) { return lock.NewMutex(s, name).ForceRelease(within(t), "test") })
+			fired(t, hold)
+			expire(t, s)
+			_, err := forcing.result(t)
+			if !errors.Is(err, core.ErrSessionExpired) || errors.Is(err, core.ErrUnknownOutcome) != c.unknown {
+				t.Errorf("error %v, want ErrSessionExpired", err)
+			}
+			released(t, o)
 		})
 	}
 }

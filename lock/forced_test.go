@@ -154,6 +154,37 @@ func TestForceReleaseTwiceAtOnce(t *testing.T) {
 	}
 }
 
+// TestForcedOutUnheard checks that an owner who acts before it was told hears from
+// whatever it does why it owns no more, as its context says.
+func TestForcedOutUnheard(t *testing.T) {
+	acts := map[string]func(h *lock.Held) error{
+		"unlock": (*lock.Held).Unlock,
+		"commit": func(h *lock.Held) error {
+			_, err := h.Commit(within(t))
+			return err
+		},
+		"downgrade": func(h *lock.Held) error {
+			_, err := h.Downgrade(within(t))
+			return err
+		},
+	}
+	for how, act := range acts {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			name := "forced-unheard-" + how
+			h := locked(t, lock.NewRWMutex(session(t), name))
+			must[core.Token](t)(lock.NewMutex(session(t), name).ForceRelease(within(t), "host is on fire"))
+			unlock(t, locked(t, lock.NewMutex(session(t), name)))
+			err := act(h)
+			isAll(t, err, lock.ErrLost, core.ErrRevoked)
+			if !strings.Contains(err.Error(), "host is on fire") {
+				t.Errorf("the error %q does not say why", err)
+			}
+			isAll(t, h.Unlock(), lock.ErrLost)
+		})
+	}
+}
+
 // TestForceReleaseWithLockDelay checks that the delay of an owner that was told
 // does not keep the name from others for as long as its session lives.
 func TestForceReleaseWithLockDelay(t *testing.T) {

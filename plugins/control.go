@@ -32,6 +32,7 @@ type control struct {
 	level    *slog.LevelVar
 	dial     func(*pluginv1.OpenRequest) (*grpc.ClientConn, error) // to etcd
 	stopping func()                                                // the host ends the process
+	begun    func()                                                // the host calls; nil: nobody asks
 
 	mu        sync.Mutex // held while it opens and while it drains
 	opened    bool
@@ -60,8 +61,16 @@ func (c *control) Describe(context.Context, *pluginv1.DescribeRequest) (*pluginv
 
 // Validate implements ControlService.
 func (c *control) Validate(_ context.Context, r *pluginv1.ValidateRequest) (*pluginv1.ValidateResponse, error) {
+	c.begin()
 	_, err := c.config(r.GetConfig())
 	return &pluginv1.ValidateResponse{}, err
+}
+
+// begin is called before anything of the recipe's runs.
+func (c *control) begin() {
+	if c.begun != nil {
+		c.begun()
+	}
 }
 
 // config reads a configuration and asks the recipe about it.
@@ -89,6 +98,7 @@ func (c *control) config(b []byte) (proto.Message, error) {
 
 // Open implements ControlService.
 func (c *control) Open(ctx context.Context, r *pluginv1.OpenRequest) (_ *pluginv1.OpenResponse, err error) {
+	c.begin()
 	config, err := c.config(r.GetConfig())
 	if err != nil {
 		return nil, err

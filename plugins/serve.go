@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"sync"
 
 	goplugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -112,6 +113,7 @@ func serve(p process, r recipe.Recipe, o options) int {
 		return exitFailed
 	}
 	carried.secret = secret
+	carried.control.begun = sync.OnceFunc(keepOutput())
 	if isPipe(p.stdin) {
 		go gone.read(p.stdin)
 	}
@@ -134,6 +136,14 @@ func serve(p process, r recipe.Recipe, o options) int {
 		return exitOK
 	}
 	return exitHostGone
+}
+
+// keepOutput returns what makes the recipe print to the host's own pipes. go-plugin
+// puts others into their place, whose content it sends in calls: what a process printed
+// last would go with it when it is killed.
+func keepOutput() func() {
+	stdout, stderr := os.Stdout, os.Stderr
+	return func() { os.Stdout, os.Stderr = stdout, stderr }
 }
 
 // transportSecurity reads the certificates that the host hands over, and keeps the

@@ -48,7 +48,7 @@ func TestAckAllAcksMoreThanOneTransactionTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	settled(t, items)
-	if left := under(t, name, "out/"); len(left) != 0 {
+	if left := under(t, name, "out"); len(left) != 0 {
 		t.Errorf("%d deliveries are left", len(left))
 	}
 	if err := queue.AckAll[string](within(t), nil); err != nil {
@@ -64,7 +64,7 @@ func TestAckAllTellsOfEachItem(t *testing.T) {
 	ack(t, items[3])
 	stolen := items[7]
 	key := ""
-	for _, k := range under(t, name, "out/") {
+	for _, k := range under(t, name, "out") {
 		if strings.HasSuffix(k, string(stolen.ID)) {
 			key = k
 		}
@@ -85,7 +85,7 @@ func TestAckAllTellsOfEachItem(t *testing.T) {
 		}
 	}
 	for _, n := range []string{name, name + "2"} {
-		if left := under(t, n, "out/"); len(left) != 0 {
+		if left := under(t, n, "out"); len(left) != 0 {
 			t.Errorf("left: %q", left)
 		}
 	}
@@ -97,13 +97,13 @@ func TestAckAllWhoseReplyWasLost(t *testing.T) {
 	name := etcd.Prefix(t)
 	q := queue.New[string](s, name)
 	items := taken(t, q, 60)
-	lost := faults.LoseReply(coretest.Deletes("/out/"))
+	lost := faults.LoseReply(coretest.Deletes("/out"))
 	if err := queue.AckAll(within(t), items); err != nil {
 		t.Fatal(err)
 	}
 	settled(t, items)
 	items = taken(t, q, 60)
-	lostToo := faults.LoseRequest(coretest.Deletes("/out/"))
+	lostToo := faults.LoseRequest(coretest.Deletes("/out"))
 	if err := queue.AckAll(within(t), items); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestAckAllWhoseReplyWasLost(t *testing.T) {
 	if lost.Fired() != 1 || lostToo.Fired() != 1 {
 		t.Errorf("%d replies and %d requests were lost", lost.Fired(), lostToo.Fired())
 	}
-	if left := under(t, name, "out/"); len(left) != 0 {
+	if left := under(t, name, "out"); len(left) != 0 {
 		t.Errorf("%d deliveries are left", len(left))
 	}
 	if n := depth(t, q); n != 0 {
@@ -126,7 +126,7 @@ func TestAckAllThatIsGivenUp(t *testing.T) {
 	name := etcd.Prefix(t)
 	q := queue.New[string](s, name)
 	items := taken(t, q, 20)
-	hold := faults.Hold(coretest.Deletes("/out/"))
+	hold := faults.Hold(coretest.Deletes("/out"))
 	ctx, cancel := context.WithCancel(within(t))
 	given := make(chan error, 1)
 	go func() { given <- queue.AckAll(ctx, items) }()
@@ -142,7 +142,7 @@ func TestAckAllThatIsGivenUp(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	settled(t, items)
-	if left := under(t, name, "out/"); len(left) != 0 {
+	if left := under(t, name, "out"); len(left) != 0 {
 		t.Errorf("%d deliveries are left", len(left))
 	}
 }

@@ -151,21 +151,23 @@ func BenchmarkDequeue(b *testing.B) {
 	}
 }
 
-// BenchmarkDequeueBatch drains a backlog by consumers who take up to 16 items at
+// BenchmarkDequeueBatch drains a backlog by consumers who take up to some items at
 // a time and ack them together. The stock queue gives one at a time.
 func BenchmarkDequeueBatch(b *testing.B) {
 	for _, backlog := range []int{1000, 10_000} {
-		b.Run(fmt.Sprintf("backlog=%d/consumers=16", backlog), func(b *testing.B) {
-			e := coretest.StartEtcd(b, coretest.WithFsync())
-			compare(b, func(b *testing.B, name string, conclave bool) float64 {
-				q := side(b, e, name, conclave)
-				fillUp(b, q, backlog)
-				if conclave {
-					return drain(b, q.(ours).q, 16, 16, backlog)
-				}
-				return rate(b, 16, backlog, 5*time.Second, q.take)
+		for _, batch := range []int{16, 48} {
+			b.Run(fmt.Sprintf("backlog=%d/batch=%d/consumers=16", backlog, batch), func(b *testing.B) {
+				e := coretest.StartEtcd(b, coretest.WithFsync())
+				compare(b, func(b *testing.B, name string, conclave bool) float64 {
+					q := side(b, e, name, conclave)
+					fillUp(b, q, backlog)
+					if conclave {
+						return drain(b, q.(ours).q, 16, batch, backlog)
+					}
+					return rate(b, 16, backlog, 5*time.Second, q.take)
+				})
 			})
-		})
+		}
 	}
 }
 

@@ -36,7 +36,7 @@
 // # Keys
 //
 // All keys begin with /conclave/<namespace>/queue/<name>/. The queue jobs never
-// sees jobs2. An item is one key, and moves from key to key in transactions:
+// sees jobs2. An item is in one key, and moves from key to key in transactions:
 // docs/keyspace.md, docs/protocol-queue.md. A payload has at most 256 KiB.
 //
 // # Fencing

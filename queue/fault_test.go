@@ -90,14 +90,14 @@ func TestAClaimWhoseReplyWasLost(t *testing.T) {
 	q := queue.New[string](s, name)
 	put(t, q, "a")
 	put(t, q, "b")
-	lost := faults.LoseReply(coretest.Puts("/out/"))
+	lost := faults.LoseReply(coretest.Puts("/out"))
 	a := take(t, q)
 	if lost.Fired() != 1 || a.Value != "a" || a.Attempt != 1 {
 		t.Fatalf("%d replies lost, got %q, attempt %d", lost.Fired(), a.Value, a.Attempt)
 	}
 	ack(t, a)
 	wants(t, q, "b")
-	if left := under(t, name, "out/"); len(left) != 0 {
+	if left := under(t, name, "out"); len(left) != 0 {
 		t.Errorf("deliveries of nobody: %q", left)
 	}
 }
@@ -106,7 +106,7 @@ func TestAClaimWhoseRequestWasLost(t *testing.T) {
 	s, faults := faulty(t)
 	q := queue.New[string](s, etcd.Prefix(t))
 	put(t, q, "a")
-	lost := faults.LoseRequest(coretest.Puts("/out/"))
+	lost := faults.LoseRequest(coretest.Puts("/out"))
 	wants(t, q, "a")
 	if lost.Fired() != 1 {
 		t.Errorf("%d requests lost", lost.Fired())
@@ -168,7 +168,7 @@ func TestAClaimThatArrivesAfterItsSession(t *testing.T) {
 	name := etcd.Prefix(t)
 	q := queue.New[string](s, name)
 	put(t, q, "a")
-	late := faults.Late(coretest.Puts("/out/"), coretest.Always())
+	late := faults.Late(coretest.Puts("/out"), coretest.Always())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -184,7 +184,7 @@ func TestAClaimThatArrivesAfterItsSession(t *testing.T) {
 	if _, err := late.Deliver(within(t)); err != nil {
 		t.Fatal(err)
 	}
-	if left := under(t, name, "out/"); len(left) != 0 {
+	if left := under(t, name, "out"); len(left) != 0 {
 		t.Errorf("a session that is gone took %q", left)
 	}
 	wants(t, queue.New[string](session(t), name), "a")

@@ -52,7 +52,10 @@ func (i *Item[T]) Context() context.Context { return i.v.Context() }
 // Token returns the fencing token.
 func (i *Item[T]) Token() core.Token { return core.Token(i.v.Token()) }
 
-// IsOwner is the comparison that holds in etcd as long as the delivery stands.
+// IsOwner is the comparison that holds in etcd as long as the delivery stands. For an item
+// that was taken together with others the first call asks etcd, for at most 5 seconds: if
+// that does not answer, the comparison may cease to hold before the delivery ends, and
+// never holds after it.
 func (i *Item[T]) IsOwner() clientv3.Cmp { return i.v.IsOwner() }
 
 // Ack says that the item is done with, and commits the effects in the same
@@ -61,7 +64,8 @@ func (i *Item[T]) IsOwner() clientv3.Cmp { return i.v.IsOwner() }
 //
 // It returns [ErrStaleDelivery], with nothing written, if the delivery is over;
 // core.ErrUnknownOutcome if ctx ended, or the session, before etcd answered: to
-// ack again is then safe, and tells; and etcd's error if it refuses the effects,
+// ack again is then safe, and tells (with effects after an ack without, which was
+// applied, that it is stale: they were not); and etcd's error if it refuses the effects,
 // after which the delivery stands.
 func (i *Item[T]) Ack(ctx context.Context, effects ...clientv3.Op) error {
 	if len(effects) > maxEffects {
@@ -104,7 +108,7 @@ func (i *Item[T]) Extend(ctx context.Context, d time.Duration) error {
 }
 
 // AckAll acks several items at once, each by itself, in as few requests as
-// possible. The error joins those of the items; it is nil if all were acked.
+// possible: least, if they are all that a [Queue.DequeueBatch] returned. The error joins those of the items; it is nil if all were acked.
 func AckAll[T any](ctx context.Context, items []*Item[T]) error {
 	all := make([]*workqueue.Delivery, len(items))
 	for n, i := range items {

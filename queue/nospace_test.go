@@ -17,8 +17,9 @@ import (
 	"github.com/conclavehq/conclave/queue"
 )
 
-// When etcd is out of space it takes deletes only: what was taken can be acked,
-// and nothing else goes on until there is space again. Then everything does.
+// When etcd is out of space it takes deletes only: what was taken can be acked, what was
+// taken together only together, and nothing else goes on until there is space again. Then
+// everything does.
 func TestWithoutSpace(t *testing.T) {
 	small := coretest.StartEtcd(t, coretest.WithConfig(func(c *embedded.Config) { c.QuotaBytes = 4 << 20 }))
 	s := must[*core.Session](t)(core.NewSession(within(t), small.Client(t)))
@@ -28,17 +29,31 @@ func TestWithoutSpace(t *testing.T) {
 		put(t, q, fmt.Sprint(n))
 	}
 	i := take(t, q)
+	some := queue.New[string](s, "some")
+	all := [][]*queue.Item[string]{taken(t, some, 2), taken(t, some, 3)}
 	c := small.Client(t)
 	fillSpace(t, c)
 	if _, err := q.Enqueue(within(t), "more"); !errors.Is(err, rpctypes.ErrNoSpace) || errors.Is(err, core.ErrUnknownOutcome) {
 		t.Errorf("Enqueue: %v", err)
 	}
 	ack(t, i)
+	if err := queue.AckAll(within(t), all[0]); err != nil {
+		t.Errorf("all of some items: %v", err)
+	}
+	if err := all[1][0].Ack(within(t)); !errors.Is(err, rpctypes.ErrNoSpace) || errors.Is(err, core.ErrUnknownOutcome) || all[1][0].Context().Err() != nil {
+		t.Errorf("one of some items: %v", err)
+	}
+	if err := queue.AckAll(within(t), all[1][1:]); !errors.Is(err, rpctypes.ErrNoSpace) || depth(t, some) != 3 {
+		t.Errorf("two of three items: %v; %d stand", err, depth(t, some))
+	}
 	if _, err := q.TryDequeue(within(t)); !errors.Is(err, rpctypes.ErrNoSpace) {
 		t.Errorf("TryDequeue: %v", err)
 	}
 	makeSpace(t, c)
 	wants(t, q, "1", "2")
+	for _, i := range all[1] {
+		ack(t, i)
+	}
 }
 
 func fillSpace(t *testing.T, c *clientv3.Client) {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,19 +52,32 @@ func asChild(run func(ctx context.Context, c *clientv3.Client, name string) erro
 var hardy = []queue.Option{queue.WithMaxAttempts(100_000), queue.WithConcurrency(32), queue.WithBackoff(nil), queue.WithCodec(core.Text{}),
 	queue.WithDedupWindow(time.Hour)}
 
-// producer enqueues its share of the items, each until it knows that it is there.
+// producer enqueues items, each until it knows that it is there, and ends after its
+// LEAST when it is told that it is enough. It prints how many there are.
 func producer(ctx context.Context, c *clientv3.Client, name string) error {
-	from, to := number(os.Getenv("FROM")), number(os.Getenv("TO"))
+	mine, least := os.Getenv("PRODUCER"), number(os.Getenv("LEAST"))
 	return core.Keep(ctx, c, func(ctx context.Context, s *core.Session) error {
 		q := queue.New[string](s, name, hardy...)
-		var next atomic.Int64
-		next.Store(from - 1)
+		enough := make(chan struct{})
+		go func() {
+			defer close(enough)
+			<-c.Watch(ctx, enoughKey(name), clientv3.WithRev(1))
+		}()
+		var put atomic.Int64
 		var all sync.WaitGroup
 		for range 32 {
 			all.Go(func() {
-				for n := next.Add(1); n < to; n = next.Add(1) {
+				for {
+					select {
+					case <-enough:
+						if put.Load() >= least {
+							return
+						}
+					default:
+					}
+					id := fmt.Sprint(mine, "-", put.Add(1))
 					for ctx.Err() == nil {
-						if _, err := q.Enqueue(ctx, fmt.Sprint(n), queue.DedupID(fmt.Sprint(n))); err == nil {
+						if _, err := q.Enqueue(ctx, id, queue.DedupID(id)); err == nil {
 							break
 						}
 					}
@@ -74,27 +88,37 @@ func producer(ctx context.Context, c *clientv3.Client, name string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		fmt.Println("done")
+		fmt.Println("done", put.Load())
 		return nil
 	}, core.WithTTL(5*time.Second))
 }
 
-// consumer counts each item in etcd: with the ack, and after it.
+// enoughKey tells the producers of a queue that what was to happen meanwhile has happened.
+func enoughKey(name string) string { return "/enough/" + name }
+
+// consumer counts each item in etcd. Half of its workers take one at a time and count it
+// with its ack; the others take several, and count some of them so and others once an ack
+// of several is confirmed.
 func consumer(ctx context.Context, c *clientv3.Client, name string) error {
 	fmt.Println("ready")
 	return core.Keep(ctx, c, func(ctx context.Context, s *core.Session) error {
 		q := queue.New[string](s, name, hardy...)
 		var all sync.WaitGroup
-		for range 32 {
+		for n := range 32 {
+			most := 1
+			if n%2 == 1 {
+				most = n
+			}
 			all.Go(func() {
 				for {
-					i, err := q.Dequeue(ctx)
+					items, err := q.DequeueBatch(ctx, most)
 					if err != nil {
 						return
 					}
-					err = i.Ack(ctx, clientv3.OpPut("/done/"+name+"/"+i.Value, string(i.ID)))
-					if err != nil && !errors.Is(err, queue.ErrStaleDelivery) && !errors.Is(err, core.ErrUnknownOutcome) {
-						fmt.Fprintln(os.Stderr, "ack:", err)
+					for _, err := range settleAll(ctx, c, name, items) {
+						if err != nil && !errors.Is(err, queue.ErrStaleDelivery) && !errors.Is(err, core.ErrUnknownOutcome) {
+							fmt.Fprintln(os.Stderr, "ack:", err)
+						}
 					}
 				}
 			})
@@ -107,6 +131,44 @@ func consumer(ctx context.Context, c *clientv3.Client, name string) error {
 	}, core.WithTTL(5*time.Second))
 }
 
+// settleAll acks one item with its effect, or several: all of them, or one by itself and then
+// the rest.
+func settleAll(ctx context.Context, c *clientv3.Client, name string, items []*queue.Item[string]) (errs []error) {
+	for _, i := range items {
+		if i.Attempt > 1 {
+			again(ctx, c, name, i.Value)
+		}
+	}
+	if alone := rand.IntN(3); alone == 0 || len(items) == 1 {
+		i := items[0]
+		errs = append(errs, i.Ack(ctx, clientv3.OpPut("/done/"+name+"/"+i.Value, string(i.ID))))
+		items = items[1:]
+	}
+	if len(items) == 0 {
+		return errs
+	}
+	said := func(what string) (ops []clientv3.Op) {
+		for _, i := range items {
+			ops = append(ops, clientv3.OpPut(what+name+"/"+i.Value, ""))
+		}
+		return ops
+	}
+	if _, err := c.Txn(ctx).Then(said("/begun/")...).Commit(); err != nil {
+		return errs // etcd restarts
+	}
+	if err := queue.AckAll(ctx, items); err != nil {
+		return append(errs, err)
+	}
+	_, _ = c.Txn(ctx).Then(said("/acked/")...).Commit()
+	return errs
+}
+
+// again notes an item that comes again although its ack was confirmed.
+func again(ctx context.Context, c *clientv3.Client, name, item string) {
+	_, _ = c.Txn(ctx).If(clientv3.Compare(clientv3.Version("/acked/"+name+"/"+item), ">", 0)).
+		Then(clientv3.OpPut("/again/"+name+"/"+item, "")).Commit()
+}
+
 func number(s string) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
@@ -117,13 +179,13 @@ func number(s string) int64 {
 
 // TestNothingIsLostOrDoneTwice kills consumers at random and restarts etcd while
 // producers and consumers in processes of their own are at work. Every item has
-// its effect exactly once. With CONCLAVE_SOAK=1 it is 100,000 items and 8
+// its effect exactly once. With CONCLAVE_SOAK=1 it is 100,000 items or more and 8
 // processes of each sort.
 func TestNothingIsLostOrDoneTwice(t *testing.T) {
-	items, processes, every := 3000, 3, 400*time.Millisecond
+	least, processes, kills, every := 3000, 3, 4, 400*time.Millisecond
 	patience := 2 * time.Minute
 	if soaking() {
-		items, processes, every, patience = 100_000, 8, time.Second, 20*time.Minute
+		least, processes, kills, every, patience = 100_000, 8, 10, time.Second, 20*time.Minute
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -135,54 +197,83 @@ func TestNothingIsLostOrDoneTwice(t *testing.T) {
 	env := []string{"ENDPOINT=" + u.String(), "NAME=hardy"}
 	var producers, consumers []*coretest.Process
 	for p := range processes {
-		share := append([]string{fmt.Sprintf("FROM=%d", p*items/processes), fmt.Sprintf("TO=%d", (p+1)*items/processes)}, env...)
+		share := append([]string{fmt.Sprintf("PRODUCER=%d", p), fmt.Sprintf("LEAST=%d", (least+processes-1)/processes)}, env...)
 		producers = append(producers, coretest.Child(t, "producer", share...))
 		consumers = append(consumers, coretest.Child(t, "consumer", env...))
 	}
-	began, kills, restarted := time.Now(), 0, false
+	count := func(prefixes ...string) (n int) {
+		for _, prefix := range prefixes {
+			if got, err := member.Client().Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly()); err == nil {
+				n += int(got.Count)
+			}
+		}
+		return n
+	}
+	done := func() int { return count("/done/hardy/", "/acked/hardy/") }
+	began, killed := time.Now(), 0
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for done := 0; done < items; {
+	kill := func() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%d of %d items are done", done, items)
+			t.Fatalf("%d items are done after %d kills", done(), killed)
 		}
 		n := rand.IntN(processes)
 		consumers[n].Kill()
 		consumers[n] = coretest.Child(t, "consumer", env...)
-		kills++
-		if done > items/3 && !restarted {
-			restarted = true
-			if err := member.Close(); err != nil {
-				t.Fatal(err)
-			}
-			member = must[*embedded.Member](t)(embedded.Start(ctx, config))
-		}
-		if got, err := member.Client().Get(ctx, "/done/hardy/", clientv3.WithPrefix(), clientv3.WithCountOnly()); err == nil {
-			done = int(got.Count)
-		}
+		killed++
 	}
-	t.Logf("%d items, %d kills, %v", items, kills, time.Since(began))
+	for done() <= least/3 {
+		kill()
+	}
+	if err := member.Close(); err != nil {
+		t.Fatal(err)
+	}
+	member = must[*embedded.Member](t)(embedded.Start(ctx, config))
+	for killed < kills || done() < least {
+		kill()
+	}
+	must[*clientv3.PutResponse](t)(member.Client().Put(ctx, enoughKey("hardy"), ""))
+	items := 0
 	for _, p := range producers {
-		p.ExpectLine("done")
+		items += int(number(p.ExpectLine("done ")))
 	}
+	for left := 1; left > 0; left = count(root("hardy")+"in/", root("hardy")+"out") {
+		kill()
+	}
+	t.Logf("%d items, %d kills, %v", items, killed, time.Since(began))
 	for _, p := range consumers {
 		p.Kill()
 	}
-	got := must[*clientv3.GetResponse](t)(member.Client().Get(ctx, "/done/hardy/", clientv3.WithPrefix()))
-	for _, kv := range got.Kvs {
-		if kv.Version != 1 {
-			t.Errorf("%s was counted %d times", kv.Key, kv.Version)
+	seen := make(map[string]bool)
+	for _, prefix := range []string{"/done/", "/begun/"} {
+		got := must[*clientv3.GetResponse](t)(member.Client().Get(ctx, prefix+"hardy/", clientv3.WithPrefix()))
+		for _, kv := range got.Kvs {
+			seen[strings.TrimPrefix(string(kv.Key), prefix)] = true
+			if prefix == "/done/" && kv.Version != 1 {
+				t.Errorf("%s was counted %d times", kv.Key, kv.Version)
+			}
 		}
 	}
-	left := must[*clientv3.GetResponse](t)(member.Client().Get(ctx, root("hardy"), clientv3.WithPrefix()))
-	for _, kv := range left.Kvs {
-		if k := string(kv.Key)[len(root("hardy")):]; len(k) > 4 && (k[:3] == "in/" || k[:4] == "out/") {
+	for _, kv := range etcdKeys(t, ctx, member, "/again/") {
+		t.Errorf("delivered after its ack was confirmed: %s", kv)
+	}
+	for _, key := range etcdKeys(t, ctx, member, root("hardy")) {
+		if k := key[len(root("hardy")):]; strings.HasPrefix(k, "in/") && k != "in/woken" || strings.HasPrefix(k, "out") {
 			t.Errorf("left behind: %s", k)
 		}
 	}
-	if len(got.Kvs) != items || !restarted {
-		t.Errorf("%d of %d items were counted; restarted: %v", len(got.Kvs), items, restarted)
+	if len(seen) != items {
+		t.Errorf("%d of %d items were delivered", len(seen), items)
 	}
+}
+
+func etcdKeys(t *testing.T, ctx context.Context, member *embedded.Member, prefix string) (keys []string) {
+	t.Helper()
+	got := must[*clientv3.GetResponse](t)(member.Client().Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly()))
+	for _, kv := range got.Kvs {
+		keys = append(keys, string(kv.Key))
+	}
+	return keys
 }

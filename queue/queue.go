@@ -188,7 +188,10 @@ func (q *Queue[T]) TryDequeue(ctx context.Context) (*Item[T], error) {
 	return items[0], nil
 }
 
-// DequeueBatch waits for an item and takes up to n, as many as there are.
+// DequeueBatch waits for an item and takes up to n, as many as there are. To ack them
+// together ([AckAll]) costs etcd little more than to ack one. To settle one of them before
+// the others, or to ask for its IsOwner, costs a request more, once, and needs space in
+// etcd's database, as what it writes does.
 func (q *Queue[T]) DequeueBatch(ctx context.Context, n int) ([]*Item[T], error) {
 	if n < 1 || n > MaxConcurrency {
 		return nil, named(q.name, invalid("batch: %d is outside 1 to %d", n, MaxConcurrency))
@@ -247,8 +250,9 @@ func (q *Queue[T]) Items(ctx context.Context) iter.Seq2[*Item[T], error] {
 
 // Delivered returns the item of a delivery that this session has, by its ID and
 // token, whatever process of the session took it. So a session that hosts serve
-// acks at any host. It is one read. It returns [ErrStaleDelivery] if the delivery
-// is over, and [ErrPayload] if the codec cannot read the item.
+// acks at any host. It is one read, and a write for an item that another process took
+// together with others. It returns [ErrStaleDelivery] if the delivery is over, and
+// [ErrPayload] if the codec cannot read the item.
 func (q *Queue[T]) Delivered(ctx context.Context, id ID, token core.Token) (*Item[T], error) {
 	if err := errors.Join(q.err, q.checkID(id)); err != nil {
 		return nil, named(q.name, err)

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -38,6 +39,7 @@ type settings struct {
 func newSettings(opts []Option) settings {
 	s := settings{config: embedded.Config{
 		Name: "coretest", ClientAddr: "127.0.0.1:0", PeerAddr: "127.0.0.1:0", Fast: true, NoFsync: true,
+		Tune: func(e *embed.Config) { e.BcryptCost = 4 }, // the least: under the race detector a login would take a second
 	}}
 	for _, o := range opts {
 		o(&s)
@@ -52,8 +54,8 @@ func WithFsync() Option { return func(s *settings) { s.config.NoFsync = false } 
 // still the kit's.
 func WithConfig(f func(*embedded.Config)) Option { return func(s *settings) { f(&s.config) } }
 
-// StartEtcd starts a member for this test alone: free loopback ports, fast ticks, data in tb.TempDir, no fsync. It ends with the test,
-// after the clients that [Etcd.Client] made.
+// StartEtcd starts a member for this test alone: free loopback ports, fast ticks, data in tb.TempDir, no fsync, logins that cost
+// little. It ends with the test, after the clients that [Etcd.Client] made.
 func StartEtcd(tb testing.TB, opts ...Option) *Etcd {
 	tb.Helper()
 	e, err := startEtcd(newSettings(opts).config, tb.TempDir())

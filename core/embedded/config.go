@@ -16,6 +16,7 @@ const (
 	defaultClientAddr = "127.0.0.1:2379"
 	defaultPeerAddr   = "127.0.0.1:2380"
 	defaultCompaction = time.Hour
+	maxTxnOps         = 1024 // upstream's is 128; the committer's batches are larger where many callers are at work
 
 	fastTick     = 10 * time.Millisecond
 	fastElection = 100 * time.Millisecond
@@ -149,6 +150,7 @@ func portIsFree(addr string) bool {
 // upstream renders c for etcd. Addresses must be final by now: port 0 in a URL would be what other members are told.
 func (c Config) upstream(log *zap.Logger) (*embed.Config, error) {
 	e := embed.NewConfig()
+	e.MaxTxnOps = maxTxnOps
 	e.Name, e.Dir = c.Name, c.DataDir
 	e.ListenClientUrls, e.ListenPeerUrls = secured(c.ClientAddr, c.ClientTLS), secured(c.PeerAddr, c.PeerTLS)
 	e.AdvertiseClientUrls = secured(firstOf(c.AdvertiseClient, c.ClientAddr), c.ClientTLS)

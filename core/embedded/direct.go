@@ -17,19 +17,17 @@ type Direct struct {
 	Watch pb.WatchClient // changes
 }
 
-// Direct returns the member's API for a caller in its own process: reads, writes and leases are function calls. Watches go
-// over the loopback connection, because the pipes that stand in for it in upstream's in-process client have been seen to
-// block each other for good when a thousand watches were made at once.
+// Direct returns the member's API for a caller in its own process: calls are function calls, and streams hand messages over. The keys and values
+// of what a watch tells are etcd's own memory, shared by all who watch: they are read, and never written.
 func (m *Member) Direct() Direct {
 	s := m.server.etcd.Server
 	d := Direct{
 		KV:    adapter.KvServerToKvClient(v3rpc.NewQuotaKVServer(s)),
 		Lease: adapter.LeaseServerToLeaseClient(v3rpc.NewQuotaLeaseServer(s)),
-		Watch: pb.NewWatchClient(m.client.ActiveConnection()),
+		Watch: m.watches,
 	}
 	d.KV, d.Lease = kvNotStranded{d.KV, m.server.writes}, leaseNotStranded{d.Lease, m.server.writes}
-	l := &login{member: m}
-	d.KV, d.Lease = kvWithLogin{d.KV, l}, leaseWithLogin{d.Lease, l}
+	d.KV, d.Lease = kvWithLogin{d.KV, m.login}, leaseWithLogin{d.Lease, m.login}
 	return d
 }
 

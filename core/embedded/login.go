@@ -2,7 +2,7 @@ package embedded
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -16,11 +16,12 @@ import (
 // process serves has its caller's metadata and certificate, by which etcd would take that caller for its user. (It panics if that caller's
 // connection has no TLS and its own listener has: auth.AuthInfoFromTLS.)
 type login struct {
-	member *Member
-
-	mu    sync.Mutex
-	token string // empty: authentication was off when it was last asked for
+	member   *Member
+	token    atomic.Pointer[string] // nil: authentication was off when it was last asked for
+	renewing chan struct{}          // one slot: who asks for a token holds it
 }
+
+func newLogin(m *Member) *login { return &login{member: m, renewing: make(chan struct{}, 1)} }
 
 // call makes a call as the user, and once more with a new token if etcd says that the token is none: it has written nothing then.
 func (l *login) call(ctx context.Context, do func(context.Context) error) error {
@@ -53,24 +54,32 @@ func with(ctx context.Context, token string) context.Context {
 }
 
 func (l *login) current() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.token
+	if t := l.token.Load(); t != nil {
+		return *t
+	}
+	return ""
 }
 
-// renew asks for a token in place of old, unless another call has just done so.
+// renew asks for a token in place of old, unless another call has just done so. It takes as long as a password's check, and as etcd without a leader;
+// nobody waits for it longer than ctx.
 func (l *login) renew(ctx context.Context, old string) (string, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.token != old {
-		return l.token, nil
+	select {
+	case l.renewing <- struct{}{}:
+		defer func() { <-l.renewing }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if token := l.current(); token != old {
+		return token, nil
 	}
 	r, err := l.member.server.etcd.Server.Authenticate(ctx, &pb.AuthenticateRequest{Name: l.member.cfg.Username, Password: l.member.cfg.Password})
 	if err != nil {
 		return "", err
 	}
-	l.token = r.Token
-	return l.token, nil
+	l.token.Store(&r.Token)
+	return r.Token, nil
 }
 
 // tokenRefused reports whether another token may help. A token becomes old with every change of a user or a role.

@@ -157,3 +157,53 @@ func TestDirectCallsAreNobodyElses(t *testing.T) {
 type plainInfo struct{}
 
 func (plainInfo) AuthType() string { return "insecure" }
+
+// A login that nobody answers holds up neither other calls beyond their time nor the stop.
+func TestLoginWithoutALeader(t *testing.T) {
+	t.Parallel()
+	cfgs := cluster(t, 3)
+	for i := range cfgs {
+		cfgs[i].Username, cfgs[i].Password = "host", "hunter2"
+	}
+	members := startAll(t, cfgs)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	m := members[0]
+	c := m.DirectClient()
+	defer func() { _ = c.Close() }() // it has no connection of its own to close
+	users(ctx, t, dialWith(t, clientv3.Config{Endpoints: m.Endpoints()}))
+	root := dialWith(t, clientv3.Config{Endpoints: m.Endpoints(), Username: "root", Password: "secret"})
+	plain := c.Watch(ctx, "/conclave/k", clientv3.WithCreatedNotify())
+	strict := c.Watch(clientv3.WithRequireLeader(ctx), "/conclave/k", clientv3.WithCreatedNotify())
+	for _, w := range []clientv3.WatchChan{plain, strict} {
+		if r := <-w; r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+	}
+	if _, err := root.UserChangePassword(ctx, "host", "hunter2"); err != nil { // its tokens are good no more
+		t.Fatal(err)
+	}
+	for _, other := range members[1:] {
+		closeSoon(t, other)
+	}
+	if r := <-strict; !errors.Is(r.Err(), rpctypes.ErrNoLeader) {
+		t.Fatalf("the watch ended with %v", r.Err())
+	}
+	put := make(chan struct{})
+	go func() {
+		defer close(put)
+		_, _ = c.Put(ctx, "/conclave/k", "v") // it ends with the member
+	}()
+	soon, done := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer done()
+	if _, err := c.Get(soon, "/conclave/k"); err == nil {
+		t.Error("a read without a leader was answered")
+	}
+	select {
+	case <-put:
+		t.Error("the read waited for the write's login")
+	default:
+	}
+	closeSoon(t, m)
+	<-put
+}

@@ -23,10 +23,12 @@ const (
 
 // Member is a running etcd member. Its methods may be called from any goroutine.
 type Member struct {
-	cfg    Config // with final addresses
-	server *server
-	client *clientv3.Client
-	dir    *dirLock
+	cfg     Config // with final addresses
+	server  *server
+	login   *login
+	watches *watches
+	client  *clientv3.Client
+	dir     *dirLock
 
 	stopOnce sync.Once
 	stopping chan struct{}
@@ -69,6 +71,8 @@ func start(ctx context.Context, cfg Config, dir *dirLock) (*Member, error) {
 		return nil, err
 	}
 	m := &Member{cfg: cfg, server: srv, dir: dir, stopping: make(chan struct{}), done: make(chan struct{})}
+	m.login = newLogin(m)
+	m.watches = newWatches(srv.etcd.Server, m.login)
 	if err := m.await(ctx); err != nil {
 		m.close()
 		return nil, err
@@ -167,6 +171,7 @@ func (m *Member) supervise() {
 }
 
 func (m *Member) close() {
+	m.watches.stop()
 	if m.client != nil {
 		// An error here says only that the connection was closed already.
 		_ = m.client.Close()

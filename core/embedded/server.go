@@ -178,8 +178,8 @@ func (s *server) ready(ctx context.Context) error {
 // has never opened (etcd#10600).
 //
 // A connection that has never sent a byte cannot be ended from here: etcd still reads its first bytes to tell HTTP from gRPC, without a
-// deadline, and Close waits for that reader. By then the data, the raft server and the ports are closed, so that stop leaves the rest of Close
-// to end with that connection.
+// deadline, and Close waits for that reader. By then the data and the raft server are closed; stop closes the ports itself, and leaves the rest of
+// Close to end with that connection.
 func (s *server) stop() {
 	s.stopRaft()
 	closed := make(chan struct{})
@@ -191,8 +191,15 @@ func (s *server) stop() {
 		return
 	}
 	s.cutCalls()
-	if !within(closeBudget, closed) {
-		s.log.Warn("a silent connection outlives the member")
+	if within(closeBudget, closed) {
+		return
+	}
+	s.log.Warn("a silent connection outlives the member")
+	for _, l := range s.etcd.Clients {
+		_ = l.Close() // an error says that etcd has closed it
+	}
+	for _, p := range s.etcd.Peers {
+		_ = p.Close()
 	}
 }
 

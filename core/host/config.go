@@ -346,5 +346,6 @@ func firstOf(a, b string) string {
 	return b
 }
 
-// stopBudget is how long Stop may take in all.
+// stopBudget is how long a host takes at most until only its member is left to end,
+// and how long Run waits for all of it.
 const stopBudget = 2 * time.Second

@@ -159,7 +159,9 @@ func (s *store) handOver(ctx context.Context) {
 	}
 }
 
-func (s *store) close(ctx context.Context) error {
+// close ends the embedded member and waits for it, however long that takes on a
+// busy machine: a host that has ended holds neither the data directory nor a port.
+func (s *store) close() error {
 	err := s.client.Close()
 	if s.member == nil {
 		return err
@@ -169,5 +171,5 @@ func (s *store) close(ctx context.Context) error {
 		return nil // it has ended by itself, and why is known already
 	default:
 	}
-	return s.member.Stop(ctx) // upstream's close of a client without a connection only says that its context has ended
+	return s.member.Close() // upstream's close of a client without a connection only says that its context has ended
 }

@@ -105,7 +105,8 @@ func free(name string, seen map[string]bool) error {
 }
 
 // Run starts the host, waits until ctx ends or the host does, and stops it. It
-// returns what ended the host, or nil after a stop that ctx asked for.
+// returns what ended the host, or nil after a stop that ctx asked for. It waits two
+// seconds for the stop, which then goes on: the error is context.DeadlineExceeded.
 func (h *Host) Run(ctx context.Context) error {
 	if err := h.Start(ctx); err != nil {
 		if ctx.Err() != nil {

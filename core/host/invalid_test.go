@@ -119,10 +119,12 @@ type way struct {
 func (s *scene) ways(t *testing.T) []way {
 	t.Helper()
 	conn := native(t, s.h)
+	piped := overPipeline(t, conn)
 	return []way{
 		{"HTTP/1.1", overHTTP(s, web(t), 1)},
 		{"h2c", overHTTP(s, overH2C(t), 2)},
 		{"gRPC", func(t *testing.T, b bad) (outcome, bool) { t.Helper(); return s.overGRPC(t, conn, b) }},
+		{"a pipeline", func(t *testing.T, b bad) (outcome, bool) { t.Helper(); return s.overPipeline(t, piped, b) }},
 	}
 }
 

@@ -261,6 +261,7 @@ func (h *Host) shutDown() error {
 		err = p.servers.closeListeners()
 		draining, done := context.WithTimeout(ctx, drainBudget)
 		drainRecipes(draining, instances)
+		p.router.Drain() // after the recipes: what waits in them has its own way to end
 		err = errors.Join(err, p.servers.drain(draining, drainPatience, p.router.Close))
 		done()
 	}
@@ -277,7 +278,7 @@ func (h *Host) shutDown() error {
 		done()
 	}
 	if p.store != nil {
-		err = errors.Join(err, p.store.close(ctx))
+		err = errors.Join(err, p.store.close())
 	}
 	return err
 }
@@ -372,5 +373,6 @@ func (h *Host) publishOwn() error {
 	p.own = p.router.Registrar(ownName, router.AllowReserved())
 	sessionv1.RegisterSessionServiceServer(p.own, p.sessions)
 	hostv1.RegisterHostServiceServer(p.own, p.status)
+	p.own.Pipeline()
 	return h.publish(p.own)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -33,25 +34,42 @@ type keeper struct {
 
 	vitals *vitals
 
-	nextSpace, nextAlarm, nextVitals time.Time // not before
+	nextSpace, nextAlarm time.Time // not before
 }
 
 // run looks after them until ctx ends.
 func (k *keeper) run(ctx context.Context) {
-	tick := time.NewTicker(alarmLook)
-	defer tick.Stop()
 	k.nextSpace = time.Now().Add(spaceLook)
+	keep(ctx, k.vitals, func(now time.Time) {
+		if k.member.Leads() {
+			k.look(ctx, now)
+		}
+	})
+}
+
+// keep takes vitals and looks after databases until ctx ends, the one beside the other:
+// a defragmentation takes minutes, of which the vitals are to tell.
+func keep(ctx context.Context, v *vitals, look func(now time.Time)) {
+	var sampling sync.WaitGroup
+	defer sampling.Wait()
+	sampling.Go(func() {
+		v.take(time.Now())
+		each(ctx, vitalEvery, v.take)
+	})
+	each(ctx, alarmLook, look)
+}
+
+// each does something again and again until ctx ends.
+func each(ctx context.Context, every time.Duration, do func(now time.Time)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			if now.After(k.nextVitals) {
-				k.nextVitals = now.Add(vitalEvery)
-				k.vitals.take(now)
-			}
-			if k.member.Leads() {
-				k.look(ctx, now)
+			if ctx.Err() == nil { // a tick that came with the end is none
+				do(now)
 			}
 		}
 	}

@@ -65,7 +65,8 @@ type Env struct {
 	// callers and ask how long any lease lives; and grant, renew and revoke
 	// leases of its own. Everything else is refused with etcd's permission
 	// denied. A range lies within one namespace. It has neither endpoints nor a
-	// connection of its own, and ends after the instance was closed.
+	// connection of its own, and ends after the instance was closed. Keys and values
+	// that its watches tell may be shared with others who watch: read them only.
 	Client *clientv3.Client
 	// Config is the configuration, of the type of Info.Config; nil if that is.
 	Config proto.Message

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/internal/incall"
 	"github.com/conclavehq/conclave/internal/keyspace"
 )
 
@@ -42,27 +44,28 @@ type Caller struct {
 // CallerFrom returns the caller of the call that ctx belongs to; ok is false
 // for a call without a session.
 func CallerFrom(ctx context.Context) (c Caller, ok bool) {
-	l, ok := loanFrom(ctx)
+	md := incall.Metadata(ctx)
+	l, ok := loanFrom(md)
 	if !ok {
 		return Caller{}, false
 	}
-	return Caller{Session: first(ctx, MetaSession), Lease: l.Lease, TTL: l.TTL, Owner: l.Owner, Namespace: l.Namespace,
-		Identity: first(ctx, MetaIdentity)}, true
+	return Caller{Session: first(md, MetaSession), Lease: l.Lease, TTL: l.TTL, Owner: l.Owner, Namespace: l.Namespace,
+		Identity: first(md, MetaIdentity)}, true
 }
 
 // loanFrom returns what a session is borrowed by; ok is false for a call without
 // one.
-func loanFrom(ctx context.Context) (l core.Loan, ok bool) {
-	lease, err := strconv.ParseInt(first(ctx, MetaLease), 16, 64)
+func loanFrom(md metadata.MD) (l core.Loan, ok bool) {
+	lease, err := strconv.ParseInt(first(md, MetaLease), 16, 64)
 	if err != nil || lease == 0 {
 		return core.Loan{}, false
 	}
-	seconds, err := strconv.ParseInt(first(ctx, MetaTTL), 10, 64)
+	seconds, err := strconv.ParseInt(first(md, MetaTTL), 10, 64)
 	if err != nil || seconds <= 0 {
 		return core.Loan{}, false
 	}
 	return core.Loan{Lease: clientv3.LeaseID(lease), TTL: time.Duration(seconds) * time.Second,
-		Owner: unescape(first(ctx, MetaOwner)), Namespace: first(ctx, MetaNamespace)}, true
+		Owner: unescape(first(md, MetaOwner)), Namespace: first(md, MetaNamespace)}, true
 }
 
 // Metadata returns c as the metadata from which [CallerFrom] reads it, for hosts
@@ -84,7 +87,7 @@ func (c Caller) Metadata() metadata.MD {
 // invalid_session_id if the call has no session, recipe_restarting while the
 // recipe stops.
 func Session(ctx context.Context, env Env) (*core.Session, error) {
-	loan, ok := loanFrom(ctx)
+	loan, ok := loanFrom(incall.Metadata(ctx))
 	if !ok {
 		return nil, Errorf(codes.InvalidArgument, "invalid_session_id", "session_id: is empty; open a session first")
 	}
@@ -110,7 +113,7 @@ func Namespace(ctx context.Context, requested string) (string, error) {
 	if err := keyspace.CheckNamespace("namespace", requested); err != nil {
 		return "", invalid(err)
 	}
-	if first(ctx, MetaNamespace) == requested { // as a rule: no need to read the rest
+	if incall.Value(ctx, MetaNamespace) == requested { // as a rule: no need to read the rest
 		return requested, nil
 	}
 	if c, ok := CallerFrom(ctx); ok {
@@ -119,15 +122,18 @@ func Namespace(ctx context.Context, requested string) (string, error) {
 	return requested, nil
 }
 
-// first returns the first value of a key of the call's metadata, or "".
-func first(ctx context.Context, key string) string {
-	if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
+// first returns the first value of a key, or "".
+func first(md metadata.MD, key string) string {
+	if v := md[key]; len(v) > 0 {
 		return v[0]
 	}
 	return ""
 }
 
 func unescape(s string) string {
+	if !strings.ContainsAny(s, "%+") {
+		return s // as most are
+	}
 	if u, err := url.QueryUnescape(s); err == nil {
 		return u
 	}

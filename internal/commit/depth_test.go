@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/conclavehq/conclave/core/coretest"
 	"github.com/conclavehq/conclave/internal/commit"
 )
@@ -23,8 +25,55 @@ func TestFewWaitForTheRequestUnderWay(t *testing.T) {
 	if err := hold.Wait(within(t)); err != nil {
 		t.Fatal(err)
 	}
+	waitBehind(t, c, client, prefix, worthwhile-1)
+	others.several(c, prefix+"/enough", worthwhile)
+	others.succeeded(t)
+	hold.Release()
+	first.succeeded(t)
+}
+
+// TestACrowdWaitsUntilARequestIsFull: two that are less than full cost more than they overlap.
+func TestACrowdWaitsUntilARequestIsFull(t *testing.T) {
+	const full = 70
+	faults, prefix := coretest.NewFaults(), etcd.Prefix(t)
+	client := etcd.Client(t, faults.DialOptions()...)
+	c := newCommitter(t, commit.Config{KV: client, MaxTxns: full})
+	var held [3]*coretest.Hold
+	var all [3]outcomes
+	start := func(k, n int) {
+		name := fmt.Sprint(prefix, "/", k)
+		held[k] = faults.Hold(coretest.Puts(name + "/0"))
+		t.Cleanup(held[k].Release)
+		all[k].several(c, name, n)
+	}
+	underWay := func(k int) {
+		if err := held[k].Wait(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(0, 1)
+	underWay(0)
+	start(1, worthwhile)
+	underWay(1)
+	start(2, 60) // waits for either
+	held[0].Release()
+	all[0].succeeded(t)
+	underWay(2)
+	held[1].Release()
+	all[1].succeeded(t)
+	waitBehind(t, c, client, prefix, full-1)
+	var others outcomes
+	others.several(c, prefix+"/full", full)
+	others.succeeded(t)
+	held[2].Release()
+	all[2].succeeded(t)
+}
+
+// waitBehind submits n transactions that must not be sent, and takes them back.
+func waitBehind(t *testing.T, c *commit.Committer, client *clientv3.Client, prefix string, n int) {
+	t.Helper()
 	var few []commit.Ticket
-	for n := range worthwhile - 1 {
+	for n := range n {
 		txn := putTxn(fmt.Sprint(prefix, "/few/", n))
 		few = append(few, c.Submit(txn.Scope, func() commit.Txn { return txn }, func(commit.Result, error) { t.Errorf("few: %d had an answer", n) }))
 	}
@@ -38,18 +87,44 @@ func TestFewWaitForTheRequestUnderWay(t *testing.T) {
 			t.Errorf("few: %d was sent", n)
 		}
 	}
-	for n := range worthwhile {
-		others.submit(c, n, putTxn(fmt.Sprint(prefix, "/enough/", n)))
+}
+
+// several submits n transactions that write a key each.
+func (o *outcomes) several(c *commit.Committer, prefix string, n int) {
+	for n := range n {
+		o.submit(c, n, putTxn(fmt.Sprint(prefix, "/", n)))
 	}
-	for n, o := range others.wait(t) {
+}
+
+// succeeded fails the test unless all did.
+func (o *outcomes) succeeded(t *testing.T) {
+	t.Helper()
+	for n, o := range o.wait(t) {
 		if o.err != nil {
-			t.Errorf("enough: %d: %v", n, o.err)
+			t.Errorf("%d: %v", n, o.err)
 		}
 	}
+}
+
+// TestALargeOneDoesNotWait: the work of a transaction of many keys can go on beside
+// another's.
+func TestALargeOneDoesNotWait(t *testing.T) {
+	faults, prefix := coretest.NewFaults(), etcd.Prefix(t)
+	c := newCommitter(t, commit.Config{KV: etcd.Client(t, faults.DialOptions()...)})
+	hold := faults.Hold(coretest.Puts(prefix + "/first"))
+	t.Cleanup(hold.Release)
+	var first, large outcomes
+	first.submit(c, 0, putTxn(prefix+"/first"))
+	if err := hold.Wait(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	var txn commit.Txn
+	for n := range 60 {
+		one := putTxn(fmt.Sprint(prefix, "/large/", n))
+		txn.Scope, txn.Then = append(txn.Scope, one.Scope...), append(txn.Then, one.Then...)
+	}
+	large.submit(c, 0, txn)
+	large.succeeded(t)
 	hold.Release()
-	for _, o := range first.wait(t) {
-		if o.err != nil {
-			t.Errorf("the first: %v", o.err)
-		}
-	}
+	first.succeeded(t)
 }

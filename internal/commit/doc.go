@@ -16,7 +16,7 @@
 // key must not share a batch: each names its scopes, and transactions with a
 // common scope never do. A batch must stay under the server's limit of
 // operations, which counts outer operations and the largest nested ones
-// together. And a batch fails as a whole: if the failure is definite its
-// members are sent again one by one, and if the outcome is not known every
-// member is told so.
+// together; nobody tells that limit, so it is found out. And a batch fails as a
+// whole: if the failure is definite it is sent again in halves, down to the one
+// that is at fault, and if the outcome is not known every member is told so.
 package commit

@@ -40,7 +40,7 @@ func (c *Committer) sendPlain(batch []*item) bool {
 		fail(batch, Classify(err))
 		return true
 	case err != nil:
-		c.apart(batch, err)
+		c.apart(batch, max(ifs, thens), err)
 		return true
 	}
 	c.trust(resp.Succeeded)

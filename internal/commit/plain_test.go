@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/conclavehq/conclave/core/coretest"
+	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/internal/commit"
 )
 
@@ -56,6 +58,44 @@ func TestLikelyOnesTravelWithoutNesting(t *testing.T) {
 	}
 }
 
+// The operations of all together stay under the limit.
+func TestABatchIsNoLargerThanOneWithoutNesting(t *testing.T) {
+	s := newStage(t, etcd, commit.Config{MaxOps: 64})
+	sent := s.watch()
+	for n := range 48 { // of two operations each
+		s.submit(s.Committer, n, likelyTxn(s.key(n)))
+	}
+	s.hold.Release()
+	s.wrote(t, s.wait(t), 48)
+	if got := sent.plain(); !slices.Equal(got, []bool{true, true}) {
+		t.Errorf("requests, plain or not: %v", got)
+	}
+}
+
+func TestTheLimitOfOperationsIsFoundOut(t *testing.T) {
+	const n = 320 // of two operations each
+	for most, want := range map[int]int{
+		128:  6, // 64 transactions; 128, which is refused and goes in halves; 64 from then on
+		1024: 3, // 64 transactions; then as many as a batch takes
+	} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			server := coretest.StartEtcd(t, coretest.WithConfig(func(c *embedded.Config) {
+				c.Tune = func(e *embed.Config) { e.MaxTxnOps = uint(most) }
+			}))
+			s := newStage(t, server, commit.Config{})
+			sent := s.watch()
+			for n := range n {
+				s.submit(s.Committer, n, likelyTxn(s.key(n)))
+			}
+			s.hold.Release()
+			s.wrote(t, s.wait(t), n)
+			if got := sent.plain(); len(got) != want || slices.Contains(got, false) {
+				t.Errorf("requests, plain or not: %v, want %d", got, want)
+			}
+		})
+	}
+}
+
 func TestOneRefusalIsNotTheOthersFault(t *testing.T) {
 	s := newStage(t, etcd, commit.Config{})
 	taken := s.key(99)
@@ -75,13 +115,17 @@ func TestOneRefusalIsNotTheOthersFault(t *testing.T) {
 
 func TestDeadLeaseInAPlainBatch(t *testing.T) {
 	s := newStage(t, etcd, commit.Config{})
-	for n := range 10 {
+	sent := s.watch()
+	for n := range 31 {
 		s.submit(s.Committer, n, likelyTxn(s.key(n)))
 	}
 	s.submit(s.Committer, 99, likelyTxn(s.key(99), clientv3.WithLease(12345)))
 	s.hold.Release()
 	all := s.wait(t)
-	s.wrote(t, all, 10)
+	s.wrote(t, all, 31)
+	if got := len(sent.all()); got != 1+2*5 {
+		t.Errorf("%d requests, want one, and two halves five times", got)
+	}
 	if all[99].err == nil {
 		t.Error("a put with a dead lease was acknowledged")
 	}

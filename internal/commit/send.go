@@ -16,9 +16,9 @@ func (c *Committer) send(batch []*item) {
 	if c.plain(batch) && c.sendPlain(batch) {
 		return
 	}
-	ops := make([]clientv3.Op, len(batch))
+	ops, widest := make([]clientv3.Op, len(batch)), 0
 	for k, i := range batch {
-		ops[k] = clientv3.OpTxn(i.txn.If, i.txn.Then, i.txn.Else)
+		ops[k], widest = clientv3.OpTxn(i.txn.If, i.txn.Then, i.txn.Else), max(widest, i.txn.ops())
 	}
 	resp, err := c.commit(c.ctx, nil, ops, nil)
 	switch {
@@ -28,21 +28,21 @@ func (c *Committer) send(batch []*item) {
 			i.done(result((*clientv3.TxnResponse)(t), resp.Header), nil)
 		}
 	case definite(err):
-		c.apart(batch, err)
+		c.apart(batch, len(batch)+widest, err)
 	default:
 		fail(batch, Classify(err))
 	}
 }
 
-// apart sends each member of a batch by itself that etcd answered with an error:
-// the fault of one, a dead lease for example, is not the others'.
-func (c *Committer) apart(batch []*item, err error) {
+// apart sends a batch in halves that etcd answered with an error: the fault of one,
+// a dead lease for example, is not the others'. It counted as size operations.
+func (c *Committer) apart(batch []*item, size int, err error) {
 	if tooManyOps(err) {
-		c.lower()
+		c.lower(size)
 	}
-	for _, i := range batch {
-		i.done(c.one(c.ctx, &i.txn))
-	}
+	half := len(batch) / 2
+	c.send(batch[:half])
+	c.send(batch[half:])
 }
 
 func fail(batch []*item, err error) {
@@ -74,14 +74,6 @@ func (c *Committer) commit(ctx context.Context, cmps []clientv3.Cmp, then, other
 
 func (c *Committer) txn(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
 	return c.cfg.KV.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
-}
-
-// lower halves the limit after the server refused a batch: its max-txn-ops is
-// smaller than assumed.
-func (c *Committer) lower() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.maxOps = max(c.maxOps/2, 1)
 }
 
 func result(t *clientv3.TxnResponse, header *pb.ResponseHeader) Result {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/conclavehq/conclave/internal/reason"
@@ -27,19 +28,41 @@ func (r *Router) authorize(rt *route, next handler) handler {
 	}
 	return func(c *call) error {
 		if r.authorizer != nil {
-			identity, err := r.authorizer.Authorize(c.ctx, rt.method)
+			identity, err := r.authorizer.Authorize(c.shown(), rt.method)
 			if err != nil {
 				return r.refusal(c, err)
 			}
 			c.identity = identity
 		}
-		md := inbound(c.ctx)
-		if c.identity != "" {
-			md.Set(metaIdentity, c.identity)
-		}
-		c.setMetadata(md)
+		c.clean()
 		return next(c)
 	}
+}
+
+// shown returns a context with what the caller shows of who he is.
+func (c *call) shown() context.Context {
+	if c.in != nil {
+		return c.in.base // a pipeline's caller shows it once
+	}
+	return c.ctx
+}
+
+// clean leaves of the metadata what a recipe may see, and adds who calls.
+func (c *call) clean() {
+	md := c.md
+	if c.in == nil {
+		md = inbound(c.ctx)
+	} else if c.identity == "" && len(md) == 0 {
+		c.md = c.in.none // as in its context
+		return
+	}
+	if c.identity != "" {
+		if md == nil {
+			md = make(metadata.MD, 1)
+		}
+		md.Set(metaIdentity, c.identity)
+	}
+	c.setMetadata(md)
 }
 
 func (r *Router) refusal(c *call, err error) error {

@@ -31,6 +31,7 @@ type call struct {
 	frame    frame       // the message that was read last
 	peeked   bool        // the chain has read it, and it is to be read once more
 	pump     *pump       // nil unless the caller may send more than one message
+	in       *pipe       // nil: it came alone. Else md has been its own metadata from the start
 
 	below       grpc.ServerTransportStream // of the transport, for unary services
 	older, next *call                      // in the register

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/conclavehq/conclave/core/pipeline"
 	"github.com/conclavehq/conclave/internal/router"
 )
 
@@ -58,7 +59,24 @@ func serve(tb testing.TB, register func(*grpc.Server), opts ...grpc.ServerOption
 // A front is a router that serves, and a connection to it.
 type front struct {
 	*router.Router
-	conn *grpc.ClientConn
+	conn grpc.ClientConnInterface
+}
+
+// pipe lets the front's unary calls travel in a pipeline from now on.
+func (f *front) pipe(tb testing.TB) *front {
+	tb.Helper()
+	g := f.Registrar("host", router.AllowReserved())
+	g.Pipeline()
+	if err := g.Publish(); err != nil {
+		tb.Fatal(err)
+	}
+	p := pipeline.New(f.conn)
+	tb.Cleanup(func() { p.Close() })
+	if err := p.Ready(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+	f.conn = p
+	return f
 }
 
 func newFront(tb testing.TB, cfg router.Config) *front {

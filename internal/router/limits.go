@@ -79,7 +79,15 @@ type limits struct {
 	messageBytes  int
 
 	mu      sync.Mutex
-	callers map[string]int // streams in flight
+	callers map[string]int    // streams in flight
+	piping  map[string]*piper // who has pipelines
+}
+
+// A piper is a caller, as the calls in all of his pipelines are counted.
+type piper struct {
+	key   string
+	pipes int // that count here; guarded by limits.mu
+	calls atomic.Int64
 }
 
 func newLimits(l Limits) *limits {
@@ -95,7 +103,7 @@ func newLimits(l Limits) *limits {
 			streams: int64(or(l.Streams, 30_000)), probes: int64(or(l.Probes, 1_000)),
 		},
 		mostCalls: int64(or(l.Calls, 50_000)), callerStreams: or(l.CallerStreams, 10_000), messageBytes: or(l.MessageBytes, 1<<20),
-		callers: map[string]int{},
+		callers: map[string]int{}, piping: map[string]*piper{},
 	}
 }
 
@@ -128,16 +136,21 @@ func (r *Router) limitCaller(rt *route, next handler) handler {
 		return next
 	}
 	return func(c *call) error {
-		key := c.identity
-		if key == "" {
-			key = connection(c)
-		}
+		key := callerKey(c)
 		if !l.enter(key) {
 			return reason.Errorf(codes.ResourceExhausted, "limit_streams", "a caller has %d streams at a time, and no more", l.callerStreams)
 		}
 		defer l.leave(key)
 		return next(c)
 	}
+}
+
+// callerKey names who calls, to count what he does.
+func callerKey(c *call) string {
+	if c.identity != "" {
+		return c.identity
+	}
+	return connection(c)
 }
 
 // connection names the connection that a call came by, in a way that no identity
@@ -168,5 +181,26 @@ func (l *limits) leave(key string) {
 	defer l.mu.Unlock()
 	if l.callers[key]--; l.callers[key] == 0 {
 		delete(l.callers, key)
+	}
+}
+
+// join counts a pipeline of a caller, until it quits.
+func (l *limits) join(key string) *piper {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.piping[key]
+	if p == nil {
+		p = &piper{key: key}
+		l.piping[key] = p
+	}
+	p.pipes++
+	return p
+}
+
+func (l *limits) quit(p *piper) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.pipes--; p.pipes == 0 {
+		delete(l.piping, p.key)
 	}
 }

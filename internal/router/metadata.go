@@ -5,7 +5,11 @@ import (
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/conclavehq/conclave/internal/pipewire"
+	"github.com/conclavehq/conclave/internal/reason"
 )
 
 // metaIdentity names the caller to the recipe. core/recipe has the same name.
@@ -35,6 +39,39 @@ func hiddenInbound(k string) bool {
 		return false
 	}
 	return strings.HasPrefix(k, ":") || strings.HasPrefix(k, "conclave-") || strings.HasPrefix(k, "grpc-")
+}
+
+// checkPairs says what is wrong with metadata that came as data: a transport would
+// not have carried them, or would not carry them further. As the header of a call that
+// travels alone they are bounded, with size in bytes.
+func checkPairs(md metadata.MD, size int) error {
+	if size > pipewire.MaxPairs {
+		return reason.Errorf(codes.ResourceExhausted, "limit_metadata", "metadata: there are %d bytes, with %d for each pair, and the limit is %d",
+			size, pipewire.PairBytes, pipewire.MaxPairs)
+	}
+	for k, values := range md {
+		if k == "" || strings.ContainsFunc(k, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune("-_.", c)
+		}) {
+			return reason.Errorf(codes.InvalidArgument, "invalid_metadata", "metadata: %q is no key: it has other characters than a-z, 0-9, -, _ and .", k)
+		}
+		for _, v := range values {
+			if !strings.HasSuffix(k, "-bin") && strings.ContainsFunc(v, func(c rune) bool { return c < ' ' || c > '~' }) {
+				return reason.Errorf(codes.InvalidArgument, "invalid_metadata", "metadata: the value of %s has other characters than printable ASCII: its key does not end with -bin", k)
+			}
+		}
+	}
+	return nil
+}
+
+// sizeOf is how metadata of an answer count, in bytes.
+func sizeOf(md metadata.MD) (size int) {
+	for k, values := range md {
+		for _, v := range values {
+			size += len(k) + len(v) + pipewire.PairBytes
+		}
+	}
+	return size
 }
 
 // outbound returns the metadata that a caller may see of what a service sent. The
@@ -74,9 +111,15 @@ func (c *call) setMetadata(md metadata.MD) {
 	c.md, c.ctx = md, metadata.NewIncomingContext(c.ctx, md)
 }
 
+// Metadata implements [incall.Call].
+func (c *call) Metadata() metadata.MD { return c.md }
+
 // transport returns the call's context with a transport stream that lets through
 // only what the caller may see: unary services write their headers there.
 func (c *call) transport() context.Context {
+	if c.in != nil {
+		return c.ctx // whose transport stream does that
+	}
 	if c.below = grpc.ServerTransportStreamFromContext(c.ctx); c.below != nil {
 		return grpc.NewContextWithServerTransportStream(c.ctx, (*filtered)(c))
 	}

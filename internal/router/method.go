@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	recipev1 "github.com/conclavehq/conclave/api/conclave/recipe/v1"
+	"github.com/conclavehq/conclave/internal/incall"
 )
 
 // A Method is what the chain knows of the method that is called. It is shared by
@@ -45,11 +46,9 @@ func MethodFrom(ctx context.Context) *Method {
 
 // callFrom returns the call that ctx belongs to.
 func callFrom(ctx context.Context) (*call, bool) {
-	c, ok := ctx.Value(callKey{}).(*call)
+	c, ok := incall.From(ctx).(*call)
 	return c, ok
 }
-
-type callKey struct{}
 
 func newMethod(owner string, md protoreflect.MethodDescriptor, own bool) (*Method, error) {
 	m := &Method{

@@ -49,6 +49,13 @@ func labels(rt *route) (service, method string) {
 
 func (m *metrics) panicked(rt *route) { m.panics.WithLabelValues(labels(rt)).Inc() }
 
+// refused counts a call that ended before it was begun.
+func (m *metrics) refused(rt *route, err error) {
+	service, method := labels(rt)
+	code, _ := codeOf(err)
+	m.calls.WithLabelValues(service, method, code.String()).Inc()
+}
+
 // observe counts the call and measures it.
 func (r *Router) observe(rt *route, next handler) handler {
 	service, method := labels(rt)

@@ -90,6 +90,19 @@ conclave_calls_total{code="Unimplemented",method="unknown",service="unknown"} 2
 	}
 }
 
+// A pipeline's refusals are counted as those of calls that come alone.
+func TestMetricsOfRefusedPiped(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	w := newPiped(t, router.Config{Metrics: reg}, &echo{}).wire(t.Context(), t)
+	w.send(to(t, 1, "Chat", ""))
+	want(t, w.refusal(1), grpccodes.InvalidArgument, "invalid_method")
+	w.send(with(to(t, 2, "Do", ""), "X Y", "v"))
+	want(t, w.refusal(2), grpccodes.InvalidArgument, "invalid_metadata")
+	if n := counted(t, reg); n != 2 {
+		t.Errorf("%v calls are counted", n)
+	}
+}
+
 // exposed renders the metrics of some names as a scrape has them, without those
 // that are still 0.
 func exposed(t *testing.T, g prometheus.Gatherer, names ...string) string {

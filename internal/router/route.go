@@ -1,13 +1,14 @@
 package router
 
 import (
-	"context"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
+	"github.com/conclavehq/conclave/internal/incall"
 	"github.com/conclavehq/conclave/internal/reason"
 )
 
@@ -137,7 +138,7 @@ func (rt *route) try(c *call) (done bool, err error) {
 		defer release()
 	}
 	c.server = serve
-	if rt.method.Descriptor.IsStreamingClient() {
+	if _, reads := serve.(pipelines); rt.method.Descriptor.IsStreamingClient() && !reads {
 		c.startPump()
 	}
 	return true, rt.inner(c)
@@ -146,7 +147,10 @@ func (rt *route) try(c *call) (done bool, err error) {
 // serve is the end of the chain.
 func (r *Router) serve(c *call) error {
 	m := c.route.method
-	c.ctx = context.WithValue(c.transport(), callKey{}, c)
+	if c.md == nil { // of a trusted caller: read once, for all who ask
+		c.md, _ = metadata.FromIncomingContext(c.ctx)
+	}
+	c.ctx = incall.With(c.transport(), c)
 	used := *r.used.Load()
 	if len(used) == 0 {
 		return c.server.serve(m, c)

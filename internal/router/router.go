@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/conclavehq/conclave/internal/pipewire"
 	"github.com/conclavehq/conclave/internal/reason"
 )
 
@@ -68,7 +69,11 @@ type Router struct {
 	used    atomic.Pointer[[]grpc.StreamServerInterceptor]
 	calls   register
 	pumps   *group
+	workers *workers
 	unknown *route
+
+	draining context.Context // ends with Drain
+	drain    context.CancelFunc
 }
 
 // New returns a router that serves health and reflection and nothing else. It
@@ -77,9 +82,10 @@ type Router struct {
 func New(cfg Config) (*Router, error) {
 	r := &Router{
 		log: cfg.Log, sessions: cfg.Sessions, authorizer: cfg.Authorizer, trusted: cfg.Trusted,
-		limits: newLimits(cfg.Limits), pumps: newGroup(),
+		limits: newLimits(cfg.Limits), pumps: newGroup(), workers: newWorkers(),
 		hold: orDefault(cfg.Hold, DefaultHold), maxRead: orDefault(cfg.MaxRead, DefaultMaxRead),
 	}
+	r.draining, r.drain = context.WithCancel(context.Background())
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -144,10 +150,15 @@ func (r *Router) ServerOptions() []grpc.ServerOption {
 	if most := r.limits.messageBytes; most > 0 {
 		// grpc-go answers in words of its own what is over its limit, so the
 		// router's is met first; grpc-go's stays the bound on memory.
-		options = append(options, grpc.MaxRecvMsgSize(4*most))
+		options = append(options, grpc.MaxRecvMsgSize(max(4*most, pipewire.MaxMessage)))
 	}
 	return options
 }
+
+// Drain lets pipelines end: their further calls are refused with UNAVAILABLE,
+// host_stopping, and those with none under way end. Other transports refuse new
+// calls by themselves. It is idempotent.
+func (r *Router) Drain() { r.drain() }
 
 // Close ends the router: new calls are refused, the contexts of those in flight
 // end with [ErrStopping] as their cause, and Close waits for them. Callers are
@@ -155,8 +166,13 @@ func (r *Router) ServerOptions() []grpc.ServerOption {
 // it can be called again.
 func (r *Router) Close(ctx context.Context) error {
 	r.SetServing(false)
+	r.drain()
 	idle := r.calls.close(ErrStopping)
 	if err := wait(ctx, idle); err != nil {
+		return fmt.Errorf("router: calls did not end: %w", err)
+	}
+	r.workers.close()
+	if err := wait(ctx, r.workers.all.idle); err != nil {
 		return fmt.Errorf("router: calls did not end: %w", err)
 	}
 	r.pumps.close()

@@ -87,7 +87,7 @@ func (r *Router) resolveSession(rt *route, next handler) handler {
 }
 
 func sameNamespace(session metadata.MD, namespace string) bool {
-	v := session.Get(metaNamespace)
+	v := session[metaNamespace] // in lower case already
 	return len(v) == 1 && orDefaultNamespace(v[0]) == orDefaultNamespace(namespace)
 }
 

@@ -138,7 +138,7 @@ func (r *Router) withdraw(s *set) {
 // Packages that are not for recipes: gRPC's own, etcd's, the host's.
 func reserved(service string) bool {
 	for _, prefix := range []string{
-		"conclave.session.", "conclave.host.", "conclave.plugin.", "conclave.recipe.",
+		"conclave.session.", "conclave.host.", "conclave.pipeline.", "conclave.plugin.", "conclave.recipe.",
 		"grpc.", "plugin.", "google.", "etcdserverpb.", "v3lockpb.", "v3electionpb.", "mvccpb.", "authpb.",
 	} {
 		if strings.HasPrefix(service, prefix) {

@@ -12,7 +12,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -20,7 +19,6 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/conclavehq/conclave/core/coretest"
-	"github.com/conclavehq/conclave/core/embedded"
 	"github.com/conclavehq/conclave/internal/keyspace"
 	"github.com/conclavehq/conclave/internal/scope"
 )
@@ -29,8 +27,7 @@ import (
 // root's client.
 func withAuth(t *testing.T) (*coretest.Etcd, *clientv3.Client) {
 	t.Helper()
-	cheap := func(cfg *embed.Config) { cfg.BcryptCost = 4 } // bcrypt's least
-	e := coretest.StartEtcd(t, coretest.WithConfig(func(cfg *embedded.Config) { cfg.Tune = cheap }))
+	e := coretest.StartEtcd(t)
 	c, ctx := e.Client(t), within(t)
 	must[*clientv3.AuthUserAddResponse](t)(c.UserAdd(ctx, "root", "secret"))
 	must[*clientv3.AuthRoleAddResponse](t)(c.RoleAdd(ctx, "root"))

@@ -129,8 +129,10 @@ func Defragment(ctx context.Context, c *clientv3.Client, m Member) (Member, erro
 	if _, err := c.Defragment(ctx, m.Endpoint); err != nil {
 		return m, fmt.Errorf("member %s: %w", m.Name, err)
 	}
-	m.ask(ctx, c)
-	return m, m.Err
+	if m.ask(ctx, c); m.Err != nil {
+		return m, fmt.Errorf("member %s is defragmented, and does not say how large it is now: %w", m.Name, m.Err)
+	}
+	return m, nil
 }
 
 // ErrFull says that a database is as good as full although nothing can be given

@@ -36,14 +36,14 @@ func (o *Owned) Downgrade(ctx context.Context) (*Owned, error) {
 	hints, err := o.nextInLine(ctx)
 	if err != nil {
 		heir.end()
-		return nil, err
+		return nil, sessionError(ctx, err)
 	}
 	o.t.finish() // the grant goes by our own hand now
 	t, err := o.downgradeTo(ctx, heir, hints)
 	if err != nil {
 		o.t.goOn()
 		heir.abandon(ctx)
-		return nil, err
+		return nil, sessionError(ctx, err)
 	}
 	o.end()
 	o.t.a.forget()
@@ -89,7 +89,7 @@ func (o *Owned) downgradeTo(ctx context.Context, heir *acquisition, hints []hint
 			if mine := kv(r, 0); mine != nil { // by an earlier request, whose reply was lost
 				return heir.tenureAt(mine.ModRevision), nil
 			}
-			return nil, o.a.req.Lost(core.ErrKeyDeleted)
+			return nil, o.a.req.Lost(o.t.whyLost(ctx, nil, 0))
 		case !errors.Is(err, commit.ErrUnknown):
 			return nil, err
 		}

@@ -29,6 +29,11 @@ func (q *Queue) Force(ctx context.Context, named, reason string, whom ...string)
 	defer q.e.Leave()
 	ctx, cancel := q.untilSessionEnds(ctx)
 	defer cancel()
+	largest, err := q.forceAll(ctx, named, reason, whom)
+	return largest, sessionError(ctx, err)
+}
+
+func (q *Queue) forceAll(ctx context.Context, named, reason string, whom []string) (int64, error) {
 	contenders, err := q.Contenders(ctx, []string{named})
 	if err != nil {
 		return 0, err
@@ -130,8 +135,8 @@ func (q *Queue) evict(ctx context.Context, c Contender, how *Prev, heir *hint) (
 	case <-ctx.Done():
 		return 0, fmt.Errorf("%w: %w", commit.ErrUnknown, context.Cause(ctx))
 	}
-	if errors.Is(p.err, core.ErrKeyDeleted) {
-		return p.rev, nil // it went by itself
+	if errors.Is(p.err, core.ErrKeyDeleted) || errors.Is(p.err, core.ErrRevoked) {
+		return p.rev, nil // it went by itself, or by another operator's hand
 	}
 	return p.rev, p.err
 }

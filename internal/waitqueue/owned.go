@@ -145,7 +145,8 @@ func (o *Owned) release(lost error) error {
 }
 
 // Commit runs ops in one transaction that carries IsOwner. Without the
-// ownership it returns an error made by Request.Lost, and changes nothing.
+// ownership it returns an error made by Request.Lost, and changes nothing; to learn
+// the cause it then asks etcd again, as long as ctx lasts.
 func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
 	if o.ctx.Err() != nil {
 		return nil, o.lostNow()
@@ -159,10 +160,22 @@ func (o *Owned) Commit(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnRes
 		return nil, commit.Classify(err)
 	}
 	if !resp.Succeeded {
-		o.t.lost(nil)
-		return nil, o.a.req.Lost(core.ErrKeyDeleted)
+		return nil, o.goneNow(ctx)
 	}
 	return resp, nil
+}
+
+// goneNow ends an ownership of which etcd has just said that it is over, and
+// returns why, if that can be known while ctx lasts.
+func (o *Owned) goneNow(ctx context.Context) error {
+	o.t.lost(nil, 0)
+	select {
+	case <-o.ctx.Done():
+		return o.lostNow()
+	case <-ctx.Done():
+	case <-o.q.e.Context().Done():
+	}
+	return o.a.req.Lost(core.ErrKeyDeleted)
 }
 
 // lostNow is the error of a verb on an ownership that has ended.

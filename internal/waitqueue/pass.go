@@ -1,6 +1,7 @@
 package waitqueue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +51,7 @@ type pass struct {
 	begun    time.Time
 	pause    time.Duration
 	err      error
+	asks     bool       // err may not be all that can be known
 	late     chan error // says once that the outcome is unknown for a TTL
 	finished chan struct{}
 }
@@ -235,31 +237,43 @@ func (p *pass) expired() bool { return errors.Is(p.t.a.q.ended(), core.ErrSessio
 // the reply told of the line, or with what only a read can tell.
 func (p *pass) advance(done bool) {
 	e := p.t.a.q.e
-	if done {
+	switch {
+	case done && p.asks:
+		p.settle()
+		e.Go(func(ctx context.Context) {
+			p.err = p.t.a.req.Lost(p.t.whyLost(ctx, nil, 0))
+			close(p.finished)
+		})
+		e.Leave()
+	case done:
 		p.conclude(p.err)
 		e.Leave()
-		return
-	}
-	if !p.needsRead() {
+	case !p.needsRead():
 		p.submit()
-		return
+	default:
+		e.Go(func(ctx context.Context) {
+			for i := range p.parts {
+				p.parts[i].readLine(ctx, e.Client())
+			}
+			p.submit()
+		})
 	}
-	e.Go(func(ctx context.Context) {
-		for i := range p.parts {
-			p.parts[i].readLine(ctx, e.Client())
-		}
-		p.submit()
-	})
 }
 
-// conclude ends the pass, and gives the local successor what it is due.
+// conclude ends the pass.
 func (p *pass) conclude(err error) {
 	p.err = err
+	p.settle()
+	close(p.finished)
+}
+
+// settle gives the local successor what it is due.
+func (p *pass) settle() {
 	t := p.t
 	if t.a.req.Mode == Permits && p.force == nil && (p.freed || p.handed) {
 		t.a.parts[0].n.gave(t.a.req.Permits, t.rev, p.rev)
 	}
-	if t.a.moves && err == nil && !p.bare {
+	if t.a.moves && p.err == nil && !p.bare {
 		t.a.q.home.wrote(p.rev)
 	}
 	t.a.forget()
@@ -272,7 +286,6 @@ func (p *pass) conclude(err error) {
 	if t.a.req.Deferred {
 		p.denounce()
 	}
-	close(p.finished)
 }
 
 // succession lets the next of the local line have its turn.
@@ -332,18 +345,24 @@ func (p *pass) read(r commit.Result) bool {
 // name once more after it was forced out: then that grant is passed too.
 func (p *pass) notOwner(part *passPart, r commit.Result) bool {
 	own := kv(r, 0)
-	record := recordOf(own)
-	forced := record.Prev != nil && record.Prev.ID == p.t.a.id && record.Prev.Cause == CauseForced
-	again := own != nil && record.ID == p.t.a.id && p.force == nil
-	if !p.unsure || forced || again {
-		cause := core.ErrKeyDeleted
-		if forced || part.heir != nil && p.t.a.req.Mode == Permits { // whose successor is not in its own key
-			cause = core.ErrRevoked
-		}
-		p.err = p.t.a.req.Lost(cause)
+	forced := p.t.forcedOutBy(own)
+	again := own != nil && recordOf(own).ID == p.t.a.id && p.force == nil
+	if !p.unsure || forced != nil || again {
+		p.lose(forced)
 	} // else an earlier request of this pass did it
 	if again {
 		part.rev = own.ModRevision
 	}
 	return !again
+}
+
+// lose notes that a name was lost before the pass, and why if that is known: else
+// the owner, who is told, has to ask.
+func (p *pass) lose(cause error) {
+	if errors.Is(p.err, core.ErrRevoked) { // as another name of the set says
+		return
+	}
+	cause = cmp.Or(cause, p.t.revocation())
+	p.asks = cause == nil && p.owner != nil && !p.t.a.req.Deferred
+	p.err = p.t.a.req.Lost(cmp.Or(cause, core.ErrKeyDeleted))
 }

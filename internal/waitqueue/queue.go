@@ -192,6 +192,15 @@ func waitError(ctx context.Context) error {
 	return errors.Join(ctx.Err(), cause)
 }
 
+// sessionError adds to the error of a call that ended with the session why the
+// session ended: what etcd's client tells is only that the call was canceled.
+func sessionError(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && isSessionEnd(cause) && !isSessionEnd(err) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
 func isSessionEnd(err error) bool {
 	return errors.Is(err, core.ErrSessionExpired) || errors.Is(err, core.ErrSessionClosed)
 }

@@ -120,7 +120,7 @@ func (q *Queue) Resume(ctx context.Context, named string, token int64, lost func
 	}
 	if err := a.findTicket(ctx, &own); err != nil {
 		a.forget()
-		return nil, err
+		return nil, sessionError(ctx, err)
 	}
 	t := a.tenureFound(own)
 	if token != 0 {

@@ -55,12 +55,12 @@ func TestResumedOwnerWatchesAfterACompaction(t *testing.T) {
 }
 
 // waiterOf returns the id of the one who waits for so many permits.
-func waiterOf(t *testing.T, q *Queue, name string, permits int) string {
-	t.Helper()
+func waiterOf(tb testing.TB, q *Queue, name string, permits int) string {
+	tb.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		all, err := q.Contenders(bounded(t), []string{name})
+		all, err := q.Contenders(bounded(tb), []string{name})
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		for _, c := range all {
 			if !c.Holds && c.Record.Permits == permits {
@@ -68,7 +68,7 @@ func waiterOf(t *testing.T, q *Queue, name string, permits int) string {
 			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("nobody waits for %d permits", permits)
+			tb.Fatalf("nobody waits for %d permits", permits)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/conclavehq/conclave/core"
 	"github.com/conclavehq/conclave/internal/watch"
 )
 
@@ -39,6 +38,7 @@ type tenure struct {
 	watches []*watch.Watch
 	over    bool
 	revoked error // why, once the grant was revoked
+	told    error // why, if the grant goes by force after a notice that was read
 	why     *Prev // what the next owner's record says of it, but for the token; nil: released
 	heir    *hint // in whose favour the owner was told to let go
 
@@ -162,7 +162,11 @@ func (t *tenure) lookAndWatch() {
 	}
 	proof, notices := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
 	if len(proof) == 0 || proof[0].ModRevision != t.rev {
-		t.lost(nil)
+		var successor *mvccpb.KeyValue
+		if len(proof) > 0 {
+			successor = proof[0]
+		}
+		t.lost(successor, 0)
 		return
 	}
 	for _, kv := range notices {
@@ -181,13 +185,16 @@ func (t *tenure) onEvent(ev *clientv3.Event) {
 			t.noticed(ev.Kv)
 		}
 	case ev.Kv.ModRevision > t.rev:
-		t.lost(ev.Kv)
+		t.lost(ev.Kv, ev.Kv.ModRevision)
 	}
 }
 
 // noticed tells the owner that it shall let go.
 func (t *tenure) noticed(kv *mvccpb.KeyValue) {
 	n := noticeOf(kv)
+	t.mu.Lock()
+	t.told = n.error()
+	t.mu.Unlock()
 	if len(n.To) > 0 {
 		t.transfer(n)
 		return
@@ -206,6 +213,13 @@ func (t *tenure) revoke(cause error) {
 	if o != nil {
 		o.lose(cause)
 	}
+}
+
+// revocation returns why the owner lost the name, if it has heard of that already.
+func (t *tenure) revocation() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.revoked
 }
 
 // because says why the tenure ends, for the next owner's record. The first reason counts.
@@ -249,38 +263,6 @@ func (t *tenure) clear() {
 	if o != nil {
 		_ = o.Release() // the owner gets the same error
 	}
-}
-
-// lost ends the owner after its grant went: by force if a notice or the next
-// owner's record says so, else by a hand in the keys.
-func (t *tenure) lost(successor *mvccpb.KeyValue) {
-	e := t.a.q.e
-	if !e.Enter() {
-		return
-	}
-	defer e.Leave()
-	e.Go(func(ctx context.Context) {
-		t.mu.Lock()
-		over := t.over
-		t.mu.Unlock()
-		if over {
-			return // it was let go here
-		}
-		p := recordOf(successor).Prev
-		forced := p != nil && p.Cause == CauseForced
-		if !forced && e.LeaseGone(ctx) { // a successor may have claimed after the lease's end
-			return // the session ends the owner
-		}
-		cause := core.ErrKeyDeleted
-		resp, err := e.Client().Get(ctx, t.noticeKey())
-		if err == nil && len(resp.Kvs) > 0 {
-			cause = noticeOf(resp.Kvs[0]).error()
-		} else if forced {
-			cause = core.ErrRevoked
-		}
-		t.revoke(cause)
-		t.clear()
-	})
 }
 
 // finish ends the watches; nothing that they tell counts any more.

@@ -39,6 +39,10 @@ func (q *Queue) Transfer(ctx context.Context, named, from, to string) error {
 	defer q.e.Leave()
 	ctx, cancel := q.untilSessionEnds(ctx)
 	defer cancel()
+	return sessionError(ctx, q.transferTo(ctx, named, from, to))
+}
+
+func (q *Queue) transferTo(ctx context.Context, named, from, to string) error {
 	for {
 		owner, heir, err := q.transferOf(ctx, named, from, to)
 		if err != nil || heir == nil {

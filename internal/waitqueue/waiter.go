@@ -99,7 +99,7 @@ func (w *waiter) lookOnce(ctx context.Context) (t *tenure, settled bool, err err
 	case v.owned > 0: // a claim whose reply was lost
 		return a.tenureAt(v.owned), false, nil
 	case v.gone:
-		return nil, false, wasDeleted()
+		return nil, false, a.wasTaken(ctx)
 	case v.blocker == nil:
 		return w.claim(ctx, v)
 	}

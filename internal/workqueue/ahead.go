@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	maxAhead  = 100
+	maxAhead  = 256
 	lingering = 50 * time.Millisecond // how long what was claimed ahead waits to be taken
 	brisk     = 20 * time.Millisecond // who takes all within it gets more ahead
 )
@@ -38,29 +38,76 @@ func (d *Dock) keepFor(wait time.Duration) {
 	})
 }
 
-// giveUp returns the buffer to the queue.
+// giveUp returns the buffer to the queue, unless more is coming into it: that would
+// then come before what was returned.
 func (d *Dock) giveUp() {
 	d.mu.Lock()
-	if left := lingering - time.Since(d.filled); left > 0 && len(d.buffer) > 0 {
+	defer d.mu.Unlock()
+	left := lingering - time.Since(d.filled)
+	if d.claiming {
+		left = lingering
+	}
+	if left > 0 && len(d.buffer) > 0 {
 		d.linger.Reset(left)
-		d.mu.Unlock()
 		return
 	}
-	d.mu.Unlock()
-	d.e.Go(d.empty)
+	d.empty()
 }
 
-// empty returns the buffer to the queue, and waits until it is there.
-func (d *Dock) empty(ctx context.Context) {
-	d.mu.Lock()
-	unwanted := d.buffer
+// empty returns the buffer to the queue, and tells when it is there. It is called
+// with the lock held, by a call that is counted in.
+func (d *Dock) empty() (back <-chan struct{}) {
+	unwanted, done := d.buffer, make(chan struct{})
 	d.buffer, d.ahead = nil, d.ahead/4
-	d.mu.Unlock()
-	var all sync.WaitGroup
-	for _, v := range unwanted {
-		all.Go(func() { v.unclaim(ctx) })
+	d.returning++
+	d.e.Go(func(ctx context.Context) {
+		defer close(done)
+		var all sync.WaitGroup
+		for _, v := range unwanted {
+			all.Go(func() { v.unclaim(ctx) })
+		}
+		all.Wait()
+		d.hold(unwanted)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.returning--
+		d.returned.Broadcast()
+	})
+	return done
+}
+
+// giveWay returns the buffer to the queue, behind an item that was returned, and
+// waits until it is there or ctx ends.
+func (d *Dock) giveWay(ctx context.Context) {
+	if !d.e.Enter() {
+		return // the session ends, and with it the deliveries
 	}
-	all.Wait()
+	defer d.e.Leave()
+	d.mu.Lock()
+	back := d.empty()
+	d.mu.Unlock()
+	select {
+	case <-back:
+	case <-ctx.Done():
+	}
+}
+
+// claims waits until what was given up is back in the queue, where it has its turn,
+// and keeps the buffer from being given up for want of takers until claimed is
+// called.
+func (d *Dock) claims() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.returning > 0 {
+		d.returned.Wait()
+	}
+	d.claiming = true
+}
+
+func (d *Dock) claimed() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.claiming = false
 }
 
 // idle tells that nothing is claimed in advance any more.

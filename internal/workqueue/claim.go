@@ -5,8 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -15,83 +13,31 @@ import (
 )
 
 const (
-	claimItems = 56 // of one request: two operations each, and some more
-	maxTrials  = 2  // requests at once
+	claimItems = 56 // about what one request claims of items on their own
 	maxSpread  = 7  // batches behind the head, when others claim too
 )
 
 // errConflict says that somebody else took some of the items.
 var errConflict = errors.New("items were claimed by another session")
 
-// trial is one request of a claim, and how it went.
-type trial struct {
-	batch []chosen
-	last  bool  // it gives up the place in line
-	here  int64 // that it was guarded by
-	r     commit.Result
-	err   error
-}
-
-// claim takes up to want of the candidates, hands them on, and returns how many
-// they were. The candidates that are left are those that it did not try for. The
-// place in line is given up with the claim if it satisfies everybody who waits
-// here. Who wants many gets them by several requests at once.
-func (p *puller) claim(ctx context.Context, want int) (int, error) {
-	most := claimItems
-	if p.d.e.Borrowed() {
-		most = claimItems * 2 / 3 // which have a third operation
-	}
-	var trials []*trial
-	for want > 0 && len(trials) < maxTrials {
-		batch := p.choose(min(want, most))
-		if len(batch) == 0 {
-			break
-		}
-		want -= len(batch)
-		trials = append(trials, &trial{batch: batch, last: want == 0, here: p.here})
-	}
-	sent := clock.Now()
-	p.try(ctx, trials)
-	n := 0
-	var errs []error
-	for _, t := range trials {
-		all, err := p.concluded(ctx, t, sent)
-		p.d.serve(all)
-		n, errs = n+len(all), append(errs, err)
-	}
-	return n, errors.Join(errs...)
-}
-
-// try sends the requests, and waits for their answers.
-func (p *puller) try(ctx context.Context, trials []*trial) {
-	var others sync.WaitGroup
-	for i, t := range trials {
-		txn := p.claimTxn(t.batch, t.last)
-		if i == len(trials)-1 {
-			t.r, t.err = p.d.e.Do(ctx, txn)
-			break
-		}
-		others.Go(func() { t.r, t.err = p.d.e.Do(ctx, txn) })
-	}
-	others.Wait()
-}
-
 // concluded returns what a request took. If it did not take all of its batch, or
 // nobody knows, the items are tried for one by one.
-func (p *puller) concluded(ctx context.Context, t *trial, sent clock.Stamp) ([]*Delivery, error) {
+func (p *puller) concluded(ctx context.Context, t *trial) ([]*Delivery, error) {
 	switch {
 	case t.err == nil && t.r.Succeeded:
 		p.spread /= 2
 		if t.last {
 			p.leftLine()
 		}
-		return p.claimed(t.batch, t.here, sent, func(int) (bool, int64) { return true, t.r.Revision }), nil
+		return p.claimedAll(t, t.here, t.r.Revision), nil
+	case errors.Is(t.err, commit.ErrUnknown) && t.makesBundles():
+		return p.claimAgain(ctx, t)
 	case errors.Is(t.err, commit.ErrUnknown):
-		return p.claimEach(ctx, t.batch, sent, true)
+		return p.claimEach(ctx, t.batch, t.sent, true)
 	case t.err != nil:
 		return nil, t.err
 	case len(t.r.Responses[0].GetResponseRange().GetKvs()) > 0:
-		p.scan.paused = true
+		p.paused = true
 		return nil, nil
 	}
 	if here := first(t.r, 1); here == nil || here.CreateRevision != t.here {
@@ -99,57 +45,7 @@ func (p *puller) concluded(ctx context.Context, t *trial, sent clock.Stamp) ([]*
 		return nil, nil
 	}
 	p.spread = min(2*p.spread+1, maxSpread)
-	return p.claimEach(ctx, t.batch, sent, false)
-}
-
-// claimEach takes items one by one in one transaction. If the outcome of an
-// earlier request is unknown it is sent until that is settled: an item that the
-// earlier one took stands as a delivery of this session, which nobody else makes.
-func (p *puller) claimEach(ctx context.Context, batch []chosen, sent clock.Stamp, unknown bool) ([]*Delivery, error) {
-	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		err := p.arrive(ctx)
-		var r commit.Result
-		if err == nil {
-			r, err = p.d.e.Do(ctx, p.claimEachTxn(batch))
-		}
-		switch {
-		case err == nil && !r.Succeeded:
-			if here := first(r, 1); here == nil || here.CreateRevision != p.here {
-				if p.here = 0; !unknown {
-					return nil, nil
-				}
-				// Somebody deleted the key: no earlier request can be applied any more, but
-				// what one has taken would stand beside the next key, and be nobody's.
-				break
-			}
-			if p.scan.paused = true; !unknown { // else one of them may be applied after the pause
-				return nil, nil
-			}
-		case err == nil:
-			all := p.claimed(batch, p.here, sent, func(i int) (bool, int64) {
-				n := r.Nested(i)
-				if n.Succeeded || !unknown {
-					return n.Succeeded, r.Revision
-				}
-				kv := first(n, 0)
-				if kv == nil || p.d.has(batch[i].key, kv.ModRevision) {
-					return false, 0
-				}
-				return true, kv.ModRevision
-			})
-			if len(all) < len(batch) {
-				return all, errConflict
-			}
-			return all, nil
-		case errors.Is(err, commit.ErrUnknown):
-			unknown = true
-		case !passing(err):
-			return nil, err
-		}
-		if !pause(ctx, p.d.e, delay) {
-			return nil, ended(p.d.e)
-		}
-	}
+	return p.claimEach(ctx, t.batch, t.sent, false)
 }
 
 // chosen is a candidate with the record that its delivery will have.
@@ -164,10 +60,10 @@ type chosen struct {
 // choose takes up to n candidates out of the list: the first ones, or some
 // batches behind if others claim at the same time. Items without attempts left,
 // and keys that are no item, are put aside.
-func (p *puller) choose(n int) []chosen {
+func (p *puller) choose(n int, cut *cutter) []chosen {
 	from := 0
-	if p.spread > 0 && n > 0 {
-		from = min(rand.IntN(p.spread+1)*n, max(len(p.cands)-n, 0))
+	if step := min(n, claimItems); p.spread > 0 && n > 0 {
+		from = min(rand.IntN(p.spread+1)*step, max(len(p.cands)-step, 0))
 	}
 	batch := make([]chosen, 0, max(min(n, len(p.cands)-from), 0))
 	bytes, i := 0, from
@@ -189,9 +85,13 @@ func (p *puller) choose(n int) []chosen {
 			rec.Order = c.create
 		}
 		rec.Attempts, rec.Index = rec.Attempts+1, len(batch)
-		bytes += len(c.value)
 		id := idOf(c.key)
-		batch = append(batch, chosen{candidate: c, id: id, out: p.d.root.outOf(p.d.lease, id), rec: rec, value: rec.encode()})
+		item := chosen{candidate: c, id: id, out: p.d.root.outOf(p.d.lease, id), rec: rec, value: rec.encode()}
+		if !cut.add(len(batch), &item) {
+			break
+		}
+		bytes += len(c.value)
+		batch = append(batch, item)
 	}
 	if from == 0 {
 		p.cands = p.cands[i:]
@@ -225,21 +125,30 @@ func (p *puller) moves(ops []clientv3.Op, c *chosen) []clientv3.Op {
 }
 
 // claimTxn claims all items or none.
-func (p *puller) claimTxn(batch []chosen, last bool) commit.Txn {
+func (p *puller) claimTxn(t *trial) commit.Txn {
 	k := p.d.root
-	t := commit.Txn{Scope: scopes(batch), Likely: true, If: p.guards(),
+	txn := commit.Txn{Scope: scopes(t.batch), Likely: true, If: p.guards(),
 		Else: []clientv3.Op{clientv3.OpGet(k.paused()), clientv3.OpGet(k.here(p.d.lease))}}
-	t.If = slices.Grow(t.If, len(batch)) // large ones: to grow shows in profiles
-	t.Then = make([]clientv3.Op, 0, 3*len(batch)+1)
-	for i := range batch {
-		c := &batch[i]
-		t.If = append(t.If, unchanged(c.key, c.mod))
-		t.Then = p.moves(t.Then, c)
+	txn.If = slices.Grow(txn.If, len(t.batch)) // large ones: to grow shows in profiles
+	txn.Then = make([]clientv3.Op, 0, claimOps+1)
+	for i := range t.batch {
+		txn.If = append(txn.If, unchanged(t.batch[i].key, t.batch[i].mod))
 	}
-	if last && p.place != "" {
-		t.Then = append(t.Then, clientv3.OpDelete(p.place))
+	for _, part := range t.parcels {
+		its := t.batch[part.from:part.to]
+		if part.key == "" {
+			txn.Then = p.moves(txn.Then, &its[0])
+			continue
+		}
+		for i := range its {
+			txn.Then = append(txn.Then, clientv3.OpDelete(its[i].key))
+		}
+		txn.Then = append(txn.Then, clientv3.OpPut(part.key, encodeBundle(its)))
 	}
-	return t
+	if t.last && p.place != "" {
+		txn.Then = append(txn.Then, clientv3.OpDelete(p.place))
+	}
+	return txn
 }
 
 // claimEachTxn claims the items that are still there.
@@ -259,10 +168,34 @@ func (p *puller) claimEachTxn(batch []chosen) commit.Txn {
 // claimed, and at which revision.
 func (p *puller) claimed(batch []chosen, here int64, sent clock.Stamp, took func(i int) (bool, int64)) []*Delivery {
 	all := make([]*Delivery, 0, len(batch))
-	for i, c := range batch {
-		if ok, rev := took(i); ok {
-			all = append(all, &Delivery{d: p.d, ID: c.id, Rec: c.rec, key: c.out, rev: rev, here: here, at: sent, lasts: p.d.cfg.Visibility})
+	for i := range batch {
+		c := &batch[i]
+		if ok, rev := took(i); ok && p.d.puts.outs.add(c.out, rev, p.d.e.Borrowed()) {
+			all = append(all, p.d.delivery(c.id, c.rec, rev, here, sent))
 		}
 	}
+	return all
+}
+
+// claimedAll makes deliveries, and bundles, of a claim that was applied.
+func (p *puller) claimedAll(t *trial, here, rev int64) []*Delivery {
+	all := make([]*Delivery, 0, len(t.batch))
+	for _, part := range t.parcels {
+		if part.key != "" {
+			all = append(all, p.bundleOf(t, part, here, rev)...)
+			continue
+		}
+		all = append(all, p.claimed(t.batch[part.from:part.to], here, t.sent, func(int) (bool, int64) { return true, rev })...)
+	}
+	return all
+}
+
+// bundleOf makes the deliveries of a bundle that was claimed at a revision.
+func (p *puller) bundleOf(t *trial, part parcel, here, rev int64) []*Delivery {
+	all := make([]*Delivery, 0, part.items())
+	for _, c := range t.batch[part.from:part.to] {
+		all = append(all, p.d.delivery(c.id, c.rec, rev, here, t.sent))
+	}
+	p.d.bind(part.key, rev, all)
 	return all
 }

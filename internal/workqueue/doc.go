@@ -5,5 +5,5 @@
 // model beside this package searches it. A [Writer] combines what the producers
 // of one session put into one queue; a [Dock] is where its consumers are served:
 // a puller that takes items while somebody waits for them, and the deliveries
-// that are held. Nothing runs while nobody waits and nothing is held.
+// that are held, those that one caller took together in a bundle. Nothing runs while nobody waits and nothing is held.
 package workqueue

@@ -39,18 +39,22 @@ type Dock struct {
 	lease string
 	puts  *Writer
 
-	mu      sync.Mutex
-	waiting []*taker
-	buffer  []*Delivery // claimed, and given to nobody
-	held    map[string]*Delivery
-	pulling bool
-	demand  chan struct{} // tells the puller that somebody waits
-	ahead   int
-	filled  time.Time   // when somebody was served last
-	linger  *time.Timer // returns what nobody takes
-	warden  bool        // a goroutine returns deliveries whose time is over
-	watched bool        // the end of the session
-	pull    puller
+	mu        sync.Mutex
+	waiting   []*taker
+	buffer    []*Delivery // claimed, and given to nobody
+	held      map[string]*Delivery
+	pulling   bool
+	demand    chan struct{} // tells the puller that somebody waits
+	ahead     int
+	most      int         // how many items somebody wanted last
+	filled    time.Time   // when somebody was served last
+	linger    *time.Timer // returns what nobody takes
+	claiming  bool        // the puller is about to claim, or claims
+	returning int         // how many goroutines return items that were claimed ahead
+	returned  sync.Cond   // one of them has
+	warden    bool        // a goroutine returns deliveries whose time is over
+	watched   bool        // the end of the session
+	pull      puller
 }
 
 // taker waits for deliveries.
@@ -78,6 +82,7 @@ func For(e *engine.Engine, cfg Config) *Dock {
 	return e.Shared(dockKey{cfg.Root, cfg.Visibility, cfg.MaxAttempts}, func() any {
 		d := &Dock{e: e, cfg: cfg, root: keys(cfg.Root), lease: leaseText(e.Lease()), held: make(map[string]*Delivery),
 			demand: make(chan struct{}, 1), puts: puts}
+		d.returned.L = &d.mu
 		d.pull.init(d)
 		return d
 	}).(*Dock)
@@ -129,6 +134,7 @@ func (d *Dock) Close() {
 func (d *Dock) enter(t *taker) []*Delivery {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.most = t.max
 	if len(d.waiting) == 0 && len(d.buffer) > 0 {
 		n := min(t.max, len(d.buffer))
 		got := append([]*Delivery(nil), d.buffer[:n]...)
@@ -222,6 +228,9 @@ func (d *Dock) wanted() (n int, waits bool) {
 	for _, t := range d.waiting {
 		n += t.max
 	}
+	if n == 0 && len(d.buffer) >= d.ahead/2 {
+		return 0, false // what is claimed ahead is claimed by and by, but not one by one
+	}
 	return max(n+d.ahead-len(d.buffer), 0), len(d.waiting) > 0
 }
 
@@ -230,10 +239,10 @@ func (d *Dock) has(key string, rev int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := d.held[idOf(key)]
-	if v != nil && v.rev == rev {
+	if v != nil && v.mod.Load() == rev {
 		return true
 	}
-	return slices.ContainsFunc(d.buffer, func(v *Delivery) bool { return v.ID == idOf(key) && v.rev == rev })
+	return slices.ContainsFunc(d.buffer, func(v *Delivery) bool { return v.ID == idOf(key) && v.mod.Load() == rev })
 }
 
 // endAll ends the contexts of all deliveries with the session.

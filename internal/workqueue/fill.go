@@ -115,19 +115,15 @@ func (w *Writer) recount(ctx context.Context) error {
 		return err
 	}
 	w.learn(ops[:1], resp.Responses)
-	w.fill.items = 0
-	for _, r := range resp.Responses[1:] {
-		w.fill.items += r.GetResponseRange().GetCount()
-	}
+	w.fill.items = int64(w.root.items(resp.Responses[1:]...))
 	return nil
 }
 
-// counts returns the reads whose counts add up to the items of a queue.
+// counts returns the reads that tell how many items a queue has.
 func (k keys) counts() []clientv3.Op {
 	return []clientv3.Op{
 		clientv3.OpGet(k.front(), clientv3.WithRange(end(k.later())), clientv3.WithCountOnly()), // front, lane, later
-		all(k.out(), clientv3.WithCountOnly()),
-		all(k.nexts(), clientv3.WithCountOnly()),
+		k.count(k.out()), k.count(k.bundles()), k.count(k.nexts()),
 	}
 }
 
@@ -154,7 +150,7 @@ func (w *Writer) waitForRoom(ctx context.Context) {
 		default:
 		}
 	}
-	gone, err := watch.Key(ctx, w.e.Client(), w.root.out(), watch.Options{Prefix: true, NoPut: true, Streams: w.e.Streams(),
+	gone, err := watch.Key(ctx, w.e.Client(), w.root.delivered(), watch.Options{Prefix: true, NoPut: true, Streams: w.e.Streams(),
 		Event: func(*clientv3.Event) { note() }, Lost: func(error) { note() }})
 	if err == nil {
 		defer gone.Close()

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/conclavehq/conclave/internal/keyspace"
@@ -31,7 +32,7 @@ func DeadRoot(root string) string { return root + "dead/" }
 
 // Deliveries returns the prefix of what is delivered to the session with this
 // lease: one key for each delivery that is not settled, which ends in the item's
-// id.
+// id, but for those that a session's own process took together.
 func Deliveries(root string, lease clientv3.LeaseID) string {
 	return keys(root).outOf(leaseText(lease), "")
 }
@@ -42,23 +43,28 @@ func Names(namespace string) string { return keyspace.RecipePrefix(namespace, re
 
 const recipe = "queue"
 
-func (k keys) in() string     { return string(k) + "in/" }
-func (k keys) front() string  { return string(k) + "in/front/" }
-func (k keys) lanes() string  { return string(k) + "in/lane/" }
-func (k keys) later() string  { return string(k) + "in/later/" }
-func (k keys) asked() string  { return string(k) + "in/asked/" }
-func (k keys) woken() string  { return string(k) + "in/woken" }
-func (k keys) out() string    { return string(k) + "out/" }
-func (k keys) until() string  { return string(k) + "until/" }
-func (k keys) heres() string  { return string(k) + "here/" }
-func (k keys) works() string  { return string(k) + "work/" }
-func (k keys) idles() string  { return string(k) + "idle/" }
-func (k keys) nexts() string  { return string(k) + "next/" }
-func (k keys) tails() string  { return string(k) + "lane/" }
-func (k keys) heads() string  { return string(k) + "head/" }
-func (k keys) fill() string   { return string(k) + "fill" }
-func (k keys) paused() string { return string(k) + "paused" }
-func (k keys) dead() keys     { return keys(DeadRoot(string(k))) }
+func (k keys) in() string      { return string(k) + "in/" }
+func (k keys) front() string   { return string(k) + "in/front/" }
+func (k keys) lanes() string   { return string(k) + "in/lane/" }
+func (k keys) later() string   { return string(k) + "in/later/" }
+func (k keys) asked() string   { return string(k) + "in/asked/" }
+func (k keys) woken() string   { return string(k) + "in/woken" }
+func (k keys) out() string     { return string(k) + "out/" }
+func (k keys) bundles() string { return string(k) + "outs/" }
+func (k keys) until() string   { return string(k) + "until/" }
+func (k keys) heres() string   { return string(k) + "here/" }
+func (k keys) works() string   { return string(k) + "work/" }
+func (k keys) idles() string   { return string(k) + "idle/" }
+func (k keys) nexts() string   { return string(k) + "next/" }
+func (k keys) tails() string   { return string(k) + "lane/" }
+func (k keys) heads() string   { return string(k) + "head/" }
+func (k keys) fill() string    { return string(k) + "fill" }
+func (k keys) paused() string  { return string(k) + "paused" }
+
+// delivered is how the keys of deliveries and bundles begin, and no others.
+func (k keys) delivered() string { return string(k) + "out" }
+
+func (k keys) dead() keys { return keys(DeadRoot(string(k))) }
 
 func (k keys) tail(b string) string { return k.tails() + b }
 func (k keys) head(b string) string { return k.heads() + b }
@@ -77,6 +83,7 @@ func (k keys) laterAt(ms int64, id string) string {
 }
 
 func (k keys) outOf(lease, id string) string   { return string(k) + "out/" + lease + "/" + id }
+func (k keys) bundlesOf(lease string) string   { return k.bundles() + lease + "/" }
 func (k keys) untilOf(lease, id string) string { return string(k) + "until/" + lease + "/" + id }
 func (k keys) here(lease string) string        { return string(k) + "here/" + lease }
 func (k keys) work(lease string) string        { return k.works() + lease }
@@ -106,8 +113,14 @@ func all(prefix string, opts ...clientv3.OpOption) clientv3.Op {
 
 func absent(key string) clientv3.Cmp { return clientv3.Compare(clientv3.CreateRevision(key), "=", 0) }
 
+// unchanged holds as long as a key was not written. It is clientv3.Compare without
+// its copies, which show in profiles: there is one for every item that is claimed.
 func unchanged(key string, mod int64) clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(key), "=", mod)
+	var cmp clientv3.Cmp
+	c := cmp.GetCompare()
+	c.Key, c.Target, c.Result = []byte(key), pb.Compare_MOD, pb.Compare_EQUAL
+	c.TargetUnion = &pb.Compare_ModRevision{ModRevision: mod}
+	return cmp
 }
 
 // nothingUnder holds while no key begins with prefix.

@@ -11,8 +11,10 @@ import (
 	"github.com/conclavehq/conclave/internal/commit"
 )
 
-// fresh is how long items that were read are claimed without another look.
-const fresh = 20 * time.Millisecond
+const (
+	fresh   = 40 * time.Millisecond // how long items that were read are claimed without another look
+	farther = 4                     // how many times what is wanted a look reads: it will be wanted by and by
+)
 
 // puller takes items from the queue while somebody waits for them. It belongs to
 // the goroutine that runs it, but for the line.
@@ -20,10 +22,8 @@ type puller struct {
 	d *Dock
 	line
 
+	sight  // the first items
 	scan   scanner
-	cands  []candidate // first items, in order, as they were read
-	looked time.Time
-	jumps  uint64           // of the session, when it looked
 	told   map[string]int64 // heads
 	spread int
 	here   int64 // create revision of the session's key; 0 if it is not known to stand
@@ -40,12 +40,6 @@ func (p *puller) init(d *Dock) {
 
 // run pulls until nobody waits.
 func (p *puller) run(ctx context.Context) {
-	defer func() {
-		p.unfollow()
-		if p.d.e.Borrowed() { // which nobody closes
-			p.shut()
-		}
-	}()
 	wait := 50 * time.Millisecond
 	p.listen(true) // if the watch still stands
 	for {
@@ -68,7 +62,7 @@ func (p *puller) run(ctx context.Context) {
 			}
 			p.d.refuse(err, false)
 		case err != nil && !errors.Is(err, errConflict):
-			p.cands = nil
+			p.drop()
 			pause(ctx, p.d.e, wait)
 			wait = min(2*wait, time.Second)
 			continue
@@ -95,6 +89,8 @@ func (p *puller) nothing(ctx context.Context, waits bool) {
 // once takes some items and hands them on. 0 and no error says that nothing can
 // be delivered.
 func (p *puller) once(ctx context.Context, want int) (int, error) {
+	p.d.claims()
+	defer p.d.claimed()
 	if err := p.arrive(ctx); err != nil {
 		return 0, err
 	}
@@ -102,25 +98,29 @@ func (p *puller) once(ctx context.Context, want int) (int, error) {
 		return 0, err
 	}
 	if jumps := p.d.puts.jumps.Load(); jumps != p.jumps {
-		p.cands, p.jumps = nil, jumps
+		p.jumps = jumps
+		p.drop()
 	}
-	if fresh := p.line.events(p.scan.rev); len(fresh) > 0 && len(p.cands) == 0 {
-		p.cands, p.looked = fresh, time.Now()
+	if told := p.line.events(p.scan.rev); len(told) > 0 && len(p.cands) == 0 && !p.behind {
+		p.cands, p.looked = told, time.Now()
 	}
 	for looked := false; ; {
-		if len(p.cands) == 0 || time.Since(p.looked) > fresh {
+		if len(p.cands) == 0 || p.paused || !p.current() {
 			if looked {
 				return 0, nil
 			}
 			looked = true
-			var err error
-			if p.cands, err = p.scan.look(ctx, p.d.e, want); err != nil {
-				return 0, err
+			more, _ := p.d.wanted()
+			s := p.look(ctx, max(want, more))
+			if s.err != nil {
+				return 0, s.err
 			}
-			p.looked = time.Now()
+			p.sight = s
 		}
-		if p.scan.paused || len(p.cands) == 0 {
-			p.cands = nil
+		if p.paused {
+			p.drop()
+		}
+		if len(p.cands) == 0 {
 			return 0, nil
 		}
 		n, err := p.claim(ctx, want)
@@ -130,7 +130,7 @@ func (p *puller) once(ctx context.Context, want int) (int, error) {
 			looked = false
 		}
 		if err != nil {
-			p.cands = nil // what was read is old, or what comes before it was not taken
+			p.drop() // what was read is old, or what comes before it was not taken
 		}
 		if n > 0 || err != nil || p.here == 0 {
 			p.tell(ctx)
@@ -139,9 +139,38 @@ func (p *puller) once(ctx context.Context, want int) (int, error) {
 	}
 }
 
+// sight is what a look has found.
+type sight struct {
+	cands  []candidate // first items, in order, as they were read
+	behind bool        // there are others, which come before what is put now
+	paused bool
+	jumps  uint64 // of the session, before it looked
+	looked time.Time
+	err    error
+}
+
+// look reads the first items.
+func (p *puller) look(ctx context.Context, want int) (s sight) {
+	s.jumps = p.d.puts.jumps.Load()
+	var found []candidate
+	if found, s.err = p.scan.look(ctx, p.d.e, min(farther*want, wideLook)); s.err != nil {
+		return s
+	}
+	s.cands, _ = p.scan.sure(found)
+	s.behind, s.paused, s.looked = p.scan.partial(), p.scan.paused, time.Now()
+	return s
+}
+
+// drop forgets the candidates: the next ones are those of another look.
+func (p *puller) drop() { p.cands, p.behind = nil, true }
+
 // stop ends the puller if nobody waits, and reports whether it did.
 func (p *puller) stop() bool {
 	p.leave()
+	p.unfollow()          // before another goroutine may run it
+	if p.d.e.Borrowed() { // which nobody closes
+		p.shut()
+	}
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if len(p.d.waiting) > 0 {

@@ -75,9 +75,19 @@ func (w *Writer) pick() []*entry {
 	return batch
 }
 
+// incarnation is what a producer knows of a queue that may be removed, and come to be
+// anew: nothing that was sent before a removal is applied after it.
+type incarnation struct {
+	mod    int64 // of the key that each removal writes; 0 while there was none
+	listed bool
+}
+
 // look returns the reads of everything that a batch's guards compare.
 func (w *Writer) look(batch []*entry) []clientv3.Op {
-	ops := []clientv3.Op{clientv3.OpGet(w.root.fill())}
+	ops := []clientv3.Op{clientv3.OpGet(w.root.fill()), clientv3.OpGet(w.root.removed())}
+	if w.names != "" {
+		ops = append(ops, clientv3.OpGet(w.names))
+	}
 	for _, b := range buckets(batch) {
 		ops = append(ops, clientv3.OpGet(w.root.tail(b)))
 	}
@@ -104,8 +114,15 @@ func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp) {
 			mod, value = resp.Kvs[0].ModRevision, resp.Kvs[0].Value
 		}
 		key := string(op.KeyBytes())
-		if key == w.root.fill() {
+		switch key {
+		case w.root.fill():
 			w.fill = fill{known: true, mod: mod, items: number(value)}
+			continue
+		case w.root.removed():
+			w.now.mod = mod
+			continue
+		case w.names:
+			w.now.listed = mod != 0
 			continue
 		}
 		b := idOf(key)
@@ -120,7 +137,7 @@ func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp) {
 func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
 	t = commit.Txn{Scope: []string{string(w.root)}, Else: w.look(batch), Likely: true}
 	t.Then = make([]clientv3.Op, 0, len(batch)+4)
-	t.If = append(t.If, unchanged(w.root.fill(), w.fill.mod))
+	t.If = append(t.If, unchanged(w.root.fill(), w.fill.mod), unchanged(w.root.removed(), w.now.mod))
 	groups := make(map[string]struct{})
 	for _, e := range batch {
 		if g := e.Record.Group; g != "" {
@@ -130,6 +147,9 @@ func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
 	}
 	if w.fill.mod != 0 {
 		t.Then = append(t.Then, clientv3.OpPut(w.root.fill(), strconv.FormatInt(w.fill.items+int64(len(batch)), 10)))
+	}
+	if w.names != "" && !w.now.listed {
+		t.Then = append(t.Then, clientv3.OpPut(w.names, ""))
 	}
 	for _, b := range buckets(batch) {
 		l := w.lanes[b]
@@ -141,9 +161,6 @@ func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
 		next := l.segment + 1
 		if l.mod == 0 {
 			next = l.segment
-			if w.names != "" && !slices.ContainsFunc(t.Then, func(op clientv3.Op) bool { return string(op.KeyBytes()) == w.names }) {
-				t.Then = append(t.Then, clientv3.OpPut(w.names, ""))
-			}
 		}
 		t.Then = append(t.Then, clientv3.OpPut(w.root.tail(b), strconv.FormatInt(next, 10)))
 	}
@@ -183,6 +200,7 @@ func (w *Writer) place(e *entry, groups map[string]struct{}) clientv3.Op {
 
 // wrote answers a batch that was applied.
 func (w *Writer) wrote(batch []*entry, r commit.Result, opened []string) {
+	w.now.listed = true
 	if w.fill.mod != 0 {
 		w.fill = fill{known: true, mod: r.Revision, items: w.fill.items + int64(len(batch))}
 	}

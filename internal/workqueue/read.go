@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,9 @@ type scanner struct {
 	root   keys
 	lanes  map[string]*head
 	paused bool
-	rev    int64 // of the last look
+	rev    int64            // of the last look
+	tails  map[string]int64 // the open segments, as it saw them
+	front  *candidate       // the last one of in/front that was read; nil if all were
 }
 
 // head is where a lane is read: nothing is in front of the segment.
@@ -111,33 +114,76 @@ func (s *scanner) once(ctx context.Context, e *engine.Engine, want int) (found [
 	}
 	at := func(i int) []*mvccpb.KeyValue { return resp.Responses[i].GetResponseRange().GetKvs() }
 	s.paused, s.rev = len(at(0)) > 0, resp.Header.Revision
-	tails := make(map[string]int64)
+	s.tails = make(map[string]int64)
 	for _, kv := range at(1) {
-		tails[idOf(string(kv.Key))] = max(number(kv.Value), 1)
+		s.tails[idOf(string(kv.Key))] = max(number(kv.Value), 1)
 	}
-	found = s.collect(nil, at(2))
+	found = s.fronts(at(2))
 	if first {
-		s.begin(at(3))
+		s.begin(at(3), want)
 	}
 	for i, b := range lanes {
 		kvs := at(fixed + i)
 		found = s.collect(found, kvs)
-		again = s.lanes[b].advance(k, kvs, tails[b], want) || again
+		again = s.lanes[b].advance(k, kvs, s.tails[b], want) || again
 	}
-	for b := range tails {
+	for b := range s.tails {
 		if s.lanes[b] == nil {
-			s.lanes[b] = &head{segment: 1, window: 1}
+			s.lanes[b] = &head{segment: 1, window: segmentsOf(want)}
 			again = true
 		}
 	}
 	return found, again || first && len(s.lanes) > 0, nil
 }
 
+// fronts collects what was read of in/front.
+func (s *scanner) fronts(kvs []*mvccpb.KeyValue) []candidate {
+	s.front = nil
+	found := s.collect(nil, kvs)
+	if len(kvs) == frontLimit && len(found) > 0 {
+		last := found[len(found)-1]
+		s.front = &last
+	}
+	return found
+}
+
+// sure splits what was found, in its order, into what comes first in the queue, and
+// what may come behind an item that was not read: a lane is read some segments at
+// a time, and those of a lower priority wait for all of it. There is a first one
+// if anything was found.
+func (s *scanner) sure(found []candidate) (sure, rest []candidate) {
+	n := len(found)
+	if b := s.unread(); b != "" {
+		n = sort.Search(n, func(i int) bool { return found[i].bucket > b })
+	}
+	if s.front != nil {
+		n = sort.Search(n, func(i int) bool { return byOrder(found[i], *s.front) > 0 })
+	}
+	return found[:n:n], found[n:]
+}
+
+// partial tells whether there may be items that the last look did not read.
+func (s *scanner) partial() bool { return s.front != nil || s.unread() != "" }
+
+// unread returns the first lane that was not read to its end, "" if all were.
+func (s *scanner) unread() string {
+	first := ""
+	for b, h := range s.lanes {
+		if h.upto <= s.tails[b] && (first == "" || b < first) {
+			first = b
+		}
+	}
+	return first
+}
+
+// segmentsOf is how many segments may hold that many items.
+func segmentsOf(want int) int64 { return min(int64(want/segmentItems)+1, maxWindow) }
+
 // begin takes over where others have read to.
-func (s *scanner) begin(heads []*mvccpb.KeyValue) {
+func (s *scanner) begin(heads []*mvccpb.KeyValue, want int) {
 	s.lanes = make(map[string]*head)
 	for _, kv := range heads {
-		s.lanes[idOf(string(kv.Key))] = &head{segment: max(number(kv.Value), 1), window: 1}
+		s.lanes[idOf(string(kv.Key))] = &head{segment: max(number(kv.Value), 1), window: segmentsOf(want)}
 	}
 }
 

@@ -22,6 +22,7 @@ type Record struct {
 	Index    int    // of a delivery in its transaction
 	Group    string // "" for none
 	Reason   string // why the last attempt failed, or why it is a dead letter
+	Of       int64  // of a delivery whose key is not that of its claim: the revision of that
 	Payload  []byte
 
 	extra map[string]json.RawMessage
@@ -33,7 +34,7 @@ const recordVersion = 1
 var ErrRecord = errors.New("not an item's record")
 
 // fields are the names in the line, in the order in which they are written.
-var fields = [...]string{"v", "at", "codec", "p", "n", "ord", "i", "group", "why"}
+var fields = [...]string{"v", "at", "codec", "p", "n", "ord", "i", "group", "why", "of"}
 
 // encode writes the record.
 func (r *Record) encode() string {
@@ -47,6 +48,7 @@ func (r *Record) encode() string {
 	b = appendNumber(b, "i", int64(r.Index))
 	b = appendText(b, "group", r.Group)
 	b = appendText(b, "why", r.Reason)
+	b = appendNumber(b, "of", r.Of)
 	for _, name := range slices.Sorted(maps.Keys(r.extra)) {
 		quoted, _ := json.Marshal(name) // a string always marshals
 		b = append(append(append(append(b, ','), quoted...), ':'), r.extra[name]...)
@@ -85,7 +87,7 @@ func decode(value []byte) (Record, error) {
 	}
 	r := Record{Payload: payload}
 	var v int
-	for i, to := range []any{&v, &r.At, &r.Codec, &r.Priority, &r.Attempts, &r.Order, &r.Index, &r.Group, &r.Reason} {
+	for i, to := range []any{&v, &r.At, &r.Codec, &r.Priority, &r.Attempts, &r.Order, &r.Index, &r.Group, &r.Reason, &r.Of} {
 		raw, ok := all[fields[i]]
 		delete(all, fields[i])
 		if !ok {
@@ -109,7 +111,7 @@ func decode(value []byte) (Record, error) {
 
 // check refuses what would lead to keys that nobody finds.
 func (r *Record) check() error {
-	if r.Priority < MinPriority || r.Priority > MaxPriority || r.Order < 0 || r.Attempts < 0 {
+	if r.Priority < MinPriority || r.Priority > MaxPriority || r.Order < 0 || r.Attempts < 0 || r.Of < 0 {
 		return fmt.Errorf("%w: a number is out of its range", ErrRecord)
 	}
 	return nil
@@ -130,6 +132,7 @@ func decodeOwn(line []byte) (r Record, ok bool) {
 	r.Index = int(p.number("i"))
 	r.Group = p.text("group")
 	r.Reason = p.text("why")
+	r.Of = p.number("of")
 	return r, !p.bad && string(p.rest) == "}" && r.check() == nil
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/conclavehq/conclave/internal/engine"
 )
 
-// requestWait bounds one read.
+// requestWait bounds one request that does not go through the session's committer.
 const requestWait = 5 * time.Second
 
 // read sends reads as one transaction: all of one revision.
@@ -19,6 +19,17 @@ func read(ctx context.Context, e *engine.Engine, ops ...clientv3.Op) (*clientv3.
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
 	return e.Client().Txn(ctx).Then(ops...).Commit()
+}
+
+// alone sends a transaction by itself: one of ranges must not share a batch.
+func alone(ctx context.Context, e *engine.Engine, t commit.Txn) (commit.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestWait)
+	defer cancel()
+	resp, err := e.Client().Txn(ctx).If(t.If...).Then(t.Then...).Else(t.Else...).Commit()
+	if err != nil {
+		return commit.Result{}, commit.Classify(err)
+	}
+	return commit.Result{Succeeded: resp.Succeeded, Revision: resp.Header.Revision, Responses: resp.Responses}, nil
 }
 
 // pause waits, and reports false if ctx or the session ended first.

@@ -17,7 +17,7 @@ import (
 // neither. It returns ErrStale, with nothing written, if the delivery is over,
 // and an error that is commit.ErrUnknown if ctx ended before etcd answered.
 func (v *Delivery) Ack(ctx context.Context, effects []clientv3.Op) error {
-	return v.finish(ctx, step{free: true, ops: func() []clientv3.Op { return effects },
+	return v.finish(ctx, step{free: true, ack: true, ops: func() []clientv3.Op { return effects },
 		after: func(revision int64) { place(ctx, v.d.e, effects, revision) }})
 }
 
@@ -31,7 +31,7 @@ func (v *Delivery) Nack(ctx context.Context, after time.Duration, reason string)
 	rec.Reason = reason
 	err := v.finish(ctx, step{front: after == 0, ops: func() []clientv3.Op { return []clientv3.Op{v.d.root.back(v.ID, rec, after)} }})
 	if after == 0 {
-		v.d.empty(ctx) // of what comes behind the item
+		v.d.giveWay(ctx)
 	}
 	return err
 }
@@ -76,14 +76,14 @@ func (v *Delivery) expire(ctx context.Context) {
 	rec.Reason = "visibility is over"
 	err := v.commit(ctx, step{front: true, ops: func() []clientv3.Op { return []clientv3.Op{v.d.root.back(v.ID, rec, 0)} }})
 	if err == nil || errors.Is(err, ErrStale) {
-		v.end(cause)
+		v.endStale(cause)
 	}
 }
 
 // back returns the put of an item at its place in front of the queue, or of one
 // that is due later.
 func (k keys) back(id string, rec Record, after time.Duration) clientv3.Op {
-	rec.Index = 0
+	rec.Index, rec.Of = 0, 0
 	if after > 0 {
 		return clientv3.OpPut(k.laterAt(time.Now().Add(after).UnixMilli(), id), rec.encode())
 	}
@@ -94,6 +94,7 @@ func (k keys) back(id string, rec Record, after time.Duration) clientv3.Op {
 type step struct {
 	free  bool // the item leaves the queue, so the next of its group comes in
 	front bool // it goes to the front
+	ack   bool
 	ops   func() []clientv3.Op
 	// after is called when the step was applied, with its revision. May be nil.
 	after func(revision int64)
@@ -102,38 +103,29 @@ type step struct {
 // finish ends the delivery by a step.
 func (v *Delivery) finish(ctx context.Context, s step) error {
 	if !v.d.e.Enter() {
-		return v.stale(ended(v.d.e))
+		return v.ended(s.kind(), v.stale(ended(v.d.e)))
 	}
 	defer v.d.e.Leave()
 	if !v.settle() {
-		return v.why()
+		return v.why(s.kind())
 	}
 	defer v.settled()
 	err := v.commit(ctx, s)
 	switch {
 	case err == nil:
+		v.sure()
 		v.end(v.d.cfg.Released)
 	case errors.Is(err, ErrStale):
-		v.end(err)
+		v.endStale(err)
 	}
 	return err
 }
 
-// why returns the error of a verb on a delivery that is over.
-func (v *Delivery) why() error {
-	if cause := v.Lapsed(); cause != nil {
-		return cause
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.over == nil || errors.Is(v.over, v.d.cfg.Released) {
-		return ErrStale // another verb settles it, or has
-	}
-	return v.over
-}
-
 // commit sends the transaction of a step until its outcome is known.
 func (v *Delivery) commit(ctx context.Context, s step) error {
+	if err := v.onItsOwn(ctx); err != nil {
+		return err
+	}
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
 		txn, err := v.txn(ctx, s)
 		var r commit.Result
@@ -148,15 +140,25 @@ func (v *Delivery) commit(ctx context.Context, s step) error {
 			if s.after != nil {
 				s.after(r.Revision)
 			}
+			v.sure()
 			return nil
 		case err == nil:
-			if again, err := v.refused(r); !again {
+			if v.unmoved(r) { // the group has changed
+				delay = 20 * time.Millisecond
+				continue
+			}
+			if s.ack && v.d.e.Borrowed() && v.inDoubt() != 0 {
+				err := v.recall(ctx)
+				if errors.Is(err, ErrStale) {
+					v.sure()
+				}
 				return err
 			}
-			delay = 20 * time.Millisecond
-			continue
+			return v.refused(r, s.kind())
 		case errors.Is(err, commit.ErrUnknown):
-			v.unsure()
+			v.unsure(s.kind())
+		case !passing(err) && v.inDoubt()&s.kind() != 0: // an earlier try may have been applied
+			return fmt.Errorf("%w: %w", commit.ErrUnknown, err)
 		case !passing(err):
 			return err
 		}
@@ -172,7 +174,7 @@ func (v *Delivery) commit(ctx context.Context, s step) error {
 // txn builds the transaction of a step.
 func (v *Delivery) txn(ctx context.Context, s step) (commit.Txn, error) {
 	k := v.d.root
-	t := commit.Txn{Scope: []string{v.key}, Likely: true, If: []clientv3.Cmp{unchanged(v.key, v.rev)},
+	t := commit.Txn{Scope: []string{v.key}, Likely: true, If: []clientv3.Cmp{v.stands()},
 		Then: []clientv3.Op{clientv3.OpDelete(v.key)},
 		Else: []clientv3.Op{clientv3.OpGet(v.key), clientv3.OpGet(k.here(v.d.lease)), clientv3.OpGet(k.untilOf(v.d.lease, v.ID))}}
 	if v.d.e.Borrowed() {
@@ -190,26 +192,25 @@ func (v *Delivery) txn(ctx context.Context, s step) (commit.Txn, error) {
 	return t, nil
 }
 
-// refused finds out from the else branch why a step was refused, and whether to
-// try again.
-func (v *Delivery) refused(r commit.Result) (again bool, err error) {
+// unmoved tells from the else branch of a step that the delivery stands.
+func (v *Delivery) unmoved(r commit.Result) bool {
+	out := first(r, 0)
+	return out != nil && out.ModRevision == v.mod.Load()
+}
+
+// refused finds out from the else branch what became of a step of kind k.
+func (v *Delivery) refused(r commit.Result, k kind) error {
 	out, here, note := first(r, 0), first(r, 1), first(r, 2)
-	if out != nil && out.ModRevision == v.rev {
-		return true, nil // the group has changed
+	switch {
+	case out == nil && note == nil && here != nil && here.CreateRevision == v.here:
+		return v.judge(k)
+	case out == nil && note == nil && v.inDoubt()&k.asks() != 0:
+		return fmt.Errorf("%w: the session ended", commit.ErrUnknown) // it did, or whoever found it gone
 	}
-	v.mu.Lock()
-	doubt := v.doubt
-	v.mu.Unlock()
-	stands := here != nil && here.CreateRevision == v.here && note == nil
-	if doubt && out == nil && stands {
-		// Nobody else takes the deliveries of a session that stands: the request
-		// whose reply was lost did.
-		return false, nil
+	if out != nil || note != nil {
+		v.sure() // somebody has returned it
 	}
-	if doubt && out == nil && note == nil {
-		return false, fmt.Errorf("%w: the session ended", commit.ErrUnknown) // it did, or whoever found it gone
-	}
-	return false, ErrStale
+	return ErrStale
 }
 
 // send sends a transaction with the session's others, or alone if it reads or
@@ -218,23 +219,12 @@ func (d *Dock) send(ctx context.Context, t commit.Txn) (commit.Result, error) {
 	for i, op := range t.Then {
 		switch {
 		case op.IsTxn() || len(op.RangeBytes()) > 0:
-			return d.alone(ctx, t)
+			return alone(ctx, d.e, t)
 		case i > 0: // the first one is the delivery's, which is there
 			t.Scope = append(t.Scope, string(op.KeyBytes()))
 		}
 	}
 	return d.e.Do(ctx, t)
-}
-
-// alone sends a transaction by itself.
-func (d *Dock) alone(ctx context.Context, t commit.Txn) (commit.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestWait)
-	defer cancel()
-	resp, err := d.e.Client().Txn(ctx).If(t.If...).Then(t.Then...).Else(t.Else...).Commit()
-	if err != nil {
-		return commit.Result{}, commit.Classify(err)
-	}
-	return commit.Result{Succeeded: resp.Succeeded, Revision: resp.Header.Revision, Responses: resp.Responses}, nil
 }
 
 // Extend makes the delivery last for t from now on. For a session's own
@@ -245,10 +235,10 @@ func (v *Delivery) Extend(ctx context.Context, t time.Duration) error {
 	over := v.over != nil
 	v.mu.Unlock()
 	if over || v.Lapsed() != nil {
-		return v.why()
+		return v.why(0)
 	}
 	if v.d.e.Borrowed() {
-		return v.d.Extend(ctx, v.ID, v.rev, t)
+		return v.d.extend(ctx, v.ID, v.mod.Load(), t)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -256,10 +246,11 @@ func (v *Delivery) Extend(ctx context.Context, t time.Duration) error {
 	return nil
 }
 
-// Extend makes a delivery of a session that hosts serve last for t from now on.
-func (d *Dock) Extend(ctx context.Context, id string, rev int64, t time.Duration) error {
+// extend makes a delivery of a session that hosts serve last for t from now on. Its key
+// has the revision mod.
+func (d *Dock) extend(ctx context.Context, id string, mod int64, t time.Duration) error {
 	r, err := d.e.Do(ctx, commit.Txn{Scope: []string{d.root.outOf(d.lease, id)},
-		If:   []clientv3.Cmp{unchanged(d.root.outOf(d.lease, id), rev)},
+		If:   []clientv3.Cmp{unchanged(d.root.outOf(d.lease, id), mod)},
 		Then: []clientv3.Op{d.deadline(id, t)}})
 	switch {
 	case err != nil:

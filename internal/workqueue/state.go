@@ -40,15 +40,15 @@ func AdminFor(e *engine.Engine, root, listed string) Admin { return Admin{e, key
 // Stats counts. It costs etcd a walk over its index of the queue's keys.
 func (a Admin) Stats(ctx context.Context) (Stats, error) {
 	k := a.root
-	count := clientv3.WithCountOnly()
-	resp, err := read(ctx, a.e, clientv3.OpGet(k.front(), clientv3.WithRange(end(k.lanes())), count), all(k.later(), count),
-		all(k.out(), count), all(k.nexts(), count), all(k.asked(), count), all(k.dead().front(), count),
-		clientv3.OpGet(k.paused(), count), all(k.idles(), count))
+	only := clientv3.WithCountOnly()
+	resp, err := read(ctx, a.e, clientv3.OpGet(k.front(), clientv3.WithRange(end(k.lanes())), only), k.count(k.later()),
+		k.count(k.out()), k.count(k.bundles()), k.count(k.nexts()), k.count(k.asked()), k.dead().count(k.dead().front()),
+		clientv3.OpGet(k.paused(), only), k.count(k.idles()))
 	if err != nil {
 		return Stats{}, err
 	}
-	n := func(i int) int { return int(resp.Responses[i].GetResponseRange().GetCount()) }
-	s := Stats{Ready: n(0), Delayed: n(1), Delivery: n(2), Grouped: n(3), Asked: n(4), Dead: n(5), Paused: n(6) > 0, Waiting: n(7)}
+	n := func(i int) int { return k.items(resp.Responses[i]) }
+	s := Stats{Ready: n(0), Delayed: n(1), Delivery: n(2) + n(3), Grouped: n(4), Asked: n(5), Dead: n(6), Paused: n(7) > 0, Waiting: n(8)}
 	if s.Ready > 0 {
 		first, err := a.Peek(ctx, 1)
 		if err != nil {
@@ -67,11 +67,7 @@ func (a Admin) Len(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	for _, r := range resp.Responses {
-		n += int(r.GetResponseRange().GetCount())
-	}
-	return n, nil
+	return a.root.items(resp.Responses...), nil
 }
 
 // A Seen is an item that was looked at.
@@ -82,7 +78,8 @@ type Seen struct {
 	mod int64
 }
 
-// Peek returns up to n items that are next, in their order.
+// Peek returns up to n items that are next, in their order. A change meanwhile may
+// hide an item, or show it twice: this is a look, not a claim.
 func (a Admin) Peek(ctx context.Context, n int) ([]Seen, error) {
 	var seen []Seen
 	s := scanner{root: a.root}
@@ -91,43 +88,46 @@ func (a Admin) Peek(ctx context.Context, n int) ([]Seen, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, c := range found {
+		next, rest := s.sure(found)
+		for _, c := range next {
 			if rec, err := decode(c.value); err == nil {
 				seen = append(seen, Seen{ID: idOf(c.key), Rec: rec, key: c.key, mod: c.mod})
 			}
 		}
-		if len(found) == 0 || len(seen) >= n {
+		if len(seen) >= n || !s.partial() {
 			return seen[:min(n, len(seen))], nil
 		}
-		found, err = s.further(ctx, a.e, found, n-len(seen))
+		found, err = s.further(ctx, a.e, rest)
 	}
 }
 
-// further reads on behind what was found. A change in between may hide an item,
-// or show it twice: this is a look, not a claim.
-func (s *scanner) further(ctx context.Context, e *engine.Engine, found []candidate, want int) ([]candidate, error) {
+// further reads on where the last look ended, and adds that to the rest of what it
+// has found.
+func (s *scanner) further(ctx context.Context, e *engine.Engine, rest []candidate) ([]candidate, error) {
+	b, fronts := s.unread(), s.front != nil
 	var ops []clientv3.Op
-	if fronts := slices.DeleteFunc(slices.Clone(found), func(c candidate) bool { return c.lane != 0 }); len(fronts) == frontLimit {
-		ops = append(ops, clientv3.OpGet(fronts[len(fronts)-1].key+"\x00", clientv3.WithRange(end(s.root.front())), clientv3.WithLimit(frontLimit)))
+	if fronts {
+		ops = append(ops, clientv3.OpGet(s.front.key+"\x00", clientv3.WithRange(end(s.root.front())), clientv3.WithLimit(frontLimit)))
 	}
-	for b, h := range s.lanes {
-		from := h.upto
+	if b != "" {
+		h := s.lanes[b]
+		ops = append(ops, clientv3.OpGet(s.root.segment(b, h.upto), clientv3.WithRange(s.root.segment(b, h.upto+maxWindow))))
 		h.upto += maxWindow
-		ops = append(ops, clientv3.OpGet(s.root.segment(b, from), clientv3.WithRange(s.root.segment(b, h.upto))))
-	}
-	if len(ops) == 0 {
-		return nil, nil
 	}
 	resp, err := read(ctx, e, ops...)
 	if err != nil {
 		return nil, err
 	}
-	var more []candidate
-	for _, r := range resp.Responses {
-		more = s.collect(more, r.GetResponseRange().GetKvs())
+	found := slices.Clone(rest)
+	for i, r := range resp.Responses {
+		if kvs := r.GetResponseRange().GetKvs(); i == 0 && fronts {
+			found = append(found, s.fronts(kvs)...)
+		} else {
+			found = s.collect(found, kvs)
+		}
 	}
-	slices.SortFunc(more, byOrder)
-	return more, nil
+	slices.SortFunc(found, byOrder)
+	return found, nil
 }
 
 // Pause keeps items from being delivered: none is once it returns.

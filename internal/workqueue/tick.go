@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -14,9 +15,10 @@ import (
 )
 
 const (
-	tickEvery = time.Second
-	tickItems = 60 // of each sort, at a time
-	returned  = "returned"
+	tickEvery   = time.Second
+	tickItems   = 60 // of each sort, at a time
+	tickBundles = 8
+	returned    = "returned"
 )
 
 // tick moves what moves by time: delays that are over, what dead sessions left,
@@ -59,7 +61,7 @@ func (p *puller) tick(ctx context.Context) error {
 	n, untilErr := p.overdue(ctx, at(5), now)
 	p.d.puts.placeAsked(ctx, at(2))
 	if moved+n+len(at(2)) > 0 {
-		p.cands = nil
+		p.drop()
 	}
 	return errors.Join(err, untilErr)
 }
@@ -127,43 +129,75 @@ func (p *puller) release(ctx context.Context, kvs []*mvccpb.KeyValue) (int, erro
 
 // toFront moves an item to the front, whatever it is under now.
 func (p *puller) toFront(kv *mvccpb.KeyValue) commit.Txn {
-	key, id := string(kv.Key), idOf(string(kv.Key))
-	t := commit.Txn{Scope: []string{key}, Likely: true, If: []clientv3.Cmp{unchanged(key, kv.ModRevision)}, Then: []clientv3.Op{clientv3.OpDelete(key)}}
 	rec, err := decode(kv.Value)
 	if err != nil {
-		rec = Record{At: time.Now().UnixMilli(), Codec: "bytes", Order: kv.CreateRevision, Reason: "not an item's record", Payload: kv.Value}
-		t.Then = append(t.Then, p.d.root.dead().back(id, rec, 0))
-		return t
+		return p.noItem(kv)
 	}
 	if rec.Order == 0 {
 		rec.Order = kv.CreateRevision
 	}
-	t.Then = append(t.Then, p.d.root.back(id, rec, 0))
+	return p.moved(kv, share{idOf(string(kv.Key)), rec})
+}
+
+// bundleToFront moves the items of a bundle to the front.
+func (p *puller) bundleToFront(kv *mvccpb.KeyValue) commit.Txn {
+	shares, err := decodeBundle(kv.Value)
+	if err != nil {
+		return p.noItem(kv)
+	}
+	return p.moved(kv, shares...)
+}
+
+// moved puts what stands under a key in front.
+func (p *puller) moved(kv *mvccpb.KeyValue, shares ...share) commit.Txn {
+	t := taking(kv)
+	for _, s := range shares {
+		t.Then = append(t.Then, p.d.root.back(s.id, s.rec, 0))
+	}
 	return t
+}
+
+// noItem makes a dead letter of what no version of this package wrote.
+func (p *puller) noItem(kv *mvccpb.KeyValue) commit.Txn {
+	t := taking(kv)
+	rec := Record{At: time.Now().UnixMilli(), Codec: "bytes", Order: kv.CreateRevision, Reason: "not an item's record", Payload: kv.Value}
+	t.Then = append(t.Then, p.d.root.dead().back(idOf(string(kv.Key)), rec, 0))
+	return t
+}
+
+// taking deletes a key, if it is unchanged.
+func taking(kv *mvccpb.KeyValue) commit.Txn {
+	key := string(kv.Key)
+	return commit.Txn{Scope: []string{key}, Likely: true, If: []clientv3.Cmp{unchanged(key, kv.ModRevision)}, Then: []clientv3.Op{clientv3.OpDelete(key)}}
 }
 
 // inherit returns to the queue what a session that ended had taken. Its claims
 // find that its key is gone, so there will not be more.
 func (p *puller) inherit(ctx context.Context, lease string) (int, error) {
-	k, prefix := p.d.root, p.d.root.out()+lease+"/"
-	resp, err := read(ctx, p.d.e, all(prefix, clientv3.WithLimit(tickItems)))
+	k := p.d.root
+	outs, bundles := k.out()+lease+"/", k.bundlesOf(lease)
+	resp, err := read(ctx, p.d.e, all(outs, clientv3.WithLimit(tickItems)), all(bundles, clientv3.WithLimit(tickBundles)))
 	if err != nil {
 		return 0, err
 	}
 	var txns []commit.Txn
-	for _, kv := range resp.Responses[0].GetResponseRange().GetKvs() {
-		t := p.toFront(kv)
-		t.If = append(t.If, absent(k.here(lease)))
-		t.Then = append(t.Then, clientv3.OpDelete(k.untilOf(lease, idOf(string(kv.Key)))))
-		txns = append(txns, t)
+	take := func(r *pb.RangeResponse, move func(*mvccpb.KeyValue) commit.Txn) {
+		for _, kv := range r.GetKvs() {
+			t := move(kv)
+			t.If = append(t.If, absent(k.here(lease)))
+			t.Then = append(t.Then, clientv3.OpDelete(k.untilOf(lease, idOf(string(kv.Key)))))
+			txns = append(txns, t)
+		}
+		if r.GetMore() {
+			p.due = time.Now()
+		}
 	}
-	if len(txns) == tickItems {
-		p.due = time.Now() // there may be more
-	}
+	take(resp.Responses[0].GetResponseRange(), p.toFront)
+	take(resp.Responses[1].GetResponseRange(), p.bundleToFront)
 	if len(txns) > 0 {
 		return p.d.together(ctx, txns)
 	}
-	_, err = p.d.e.Do(ctx, commit.Txn{Scope: []string{k.work(lease)}, If: []clientv3.Cmp{absent(k.here(lease)), nothingUnder(prefix)},
+	_, err = p.d.e.Do(ctx, commit.Txn{Scope: []string{k.work(lease)}, If: []clientv3.Cmp{absent(k.here(lease)), nothingUnder(outs), nothingUnder(bundles)},
 		Then: []clientv3.Op{clientv3.OpDelete(k.work(lease))}})
 	return 0, err
 }

@@ -47,6 +47,8 @@ type Writer struct {
 	// have read.
 	jumps atomic.Uint64
 
+	outs register // of the session, which has one Writer for a queue
+
 	mu      sync.Mutex
 	pending []*entry
 	parked  []*entry // wait for room
@@ -56,6 +58,7 @@ type Writer struct {
 	// Of the goroutine that writes.
 	lanes   map[string]*lane
 	fill    fill
+	now     incarnation
 	windows windows
 	maxOps  int
 }
@@ -68,6 +71,8 @@ type entry struct {
 	done  chan placed // buffered
 	sent  bool        // guarded by the Writer's lock
 	tries int
+	doubt bool  // one that was sent may have been applied
+	of    int64 // incarnation that it was sent to, while in doubt
 }
 
 // placed is what became of a Put.
@@ -177,7 +182,7 @@ func (w *Writer) write(ctx context.Context) {
 			w.answer(batch, err)
 			continue
 		}
-		if batch = w.room(ctx, batch); len(batch) > 0 {
+		if batch = w.room(ctx, w.repeatable(batch)); len(batch) > 0 {
 			w.flush(ctx, batch)
 		}
 		if len(batch) > 1 {
@@ -254,6 +259,9 @@ func (w *Writer) unknown(ctx context.Context, batch []*entry, err error) {
 		switch {
 		case (e.Dedup != "" || e.asked != nil) && e.tries < 20:
 			e.tries++
+			if !e.doubt {
+				e.doubt, e.of = true, w.now.mod
+			}
 			repeat = append(repeat, e)
 		case e.Dedup == "" && e.asked == nil:
 			e.done <- placed{id: e.id, err: err}
@@ -268,6 +276,20 @@ func (w *Writer) unknown(ctx context.Context, batch []*entry, err error) {
 		return
 	}
 	w.answer(repeat, err)
+}
+
+// repeatable answers those of a batch that may have been put into a queue which was
+// removed since: its dedup keys are forgotten, so a second try could put them twice.
+func (w *Writer) repeatable(batch []*entry) []*entry {
+	kept := make([]*entry, 0, len(batch))
+	for _, e := range batch {
+		if e.doubt && e.asked == nil && e.of != w.now.mod {
+			e.done <- placed{id: e.id, err: fmt.Errorf("%w: the queue was removed meanwhile", commit.ErrUnknown)}
+			continue
+		}
+		kept = append(kept, e)
+	}
+	return kept
 }
 
 // again puts entries back in front of what is pending.

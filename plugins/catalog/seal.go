@@ -4,13 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
+// What is published is for everybody to read, whatever the mask of its author.
+const (
+	publishedFile    = 0o644
+	publishedProgram = 0o755 // and a folder
+)
+
 // Seal writes a package into a new folder as authors publish it: every file that the
 // manifest names for any platform, and the manifest with the SHA-256 of each, signed
-// if there is a key. The folder that is read is left as it is.
+// if there is a key. Everybody may read what is in it, and run what is a program. The
+// folder that is read is left as it is.
 func Seal(from, to string, key *SecretKey) (m *Manifest, err error) {
 	root, err := os.OpenRoot(from)
 	if err != nil {
@@ -35,15 +43,36 @@ func Seal(from, to string, key *SecretKey) (m *Manifest, err error) {
 			err = errors.Join(err, os.RemoveAll(to))
 		}
 	}()
-	return m, p.seal(m, to, key)
+	if err := p.seal(m, to, key); err != nil {
+		return nil, err
+	}
+	return m, publish(to, m)
+}
+
+// publish gives everything in a folder the mode that it is published with.
+func publish(dir string, m *Manifest) error {
+	programs := map[string]bool{}
+	for _, f := range m.Binaries {
+		programs[filepath.Join(dir, filepath.FromSlash(f.File))] = true
+	}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() || programs[path]:
+			return os.Chmod(path, publishedProgram) //nolint:gosec // it is published
+		default:
+			return os.Chmod(path, publishedFile) //nolint:gosec // it is published
+		}
+	})
 }
 
 func (p *Package) seal(m *Manifest, to string, key *SecretKey) (err error) {
-	if m.Descriptors.SHA256, err = p.copyTo(to, m.Descriptors, 0o640); err != nil {
+	if m.Descriptors.SHA256, err = p.copyTo(to, m.Descriptors); err != nil {
 		return err
 	}
 	for platform, f := range m.Binaries {
-		if f.SHA256, err = p.copyTo(to, f, 0o750); err != nil {
+		if f.SHA256, err = p.copyTo(to, f); err != nil {
 			return err
 		}
 		m.Binaries[platform] = f
@@ -70,7 +99,7 @@ func (p *Package) seal(m *Manifest, to string, key *SecretKey) (err error) {
 
 // copyTo copies one file, and returns its SHA-256, which must be the manifest's if
 // that has one.
-func (p *Package) copyTo(to string, f File, mode os.FileMode) (sum string, err error) {
+func (p *Package) copyTo(to string, f File) (sum string, err error) {
 	in, err := p.open(f.File)
 	if err != nil {
 		return "", err
@@ -91,5 +120,5 @@ func (p *Package) copyTo(to string, f File, mode os.FileMode) (sum string, err e
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return "", err
 	}
-	return sum, os.WriteFile(path, b, mode)
+	return sum, os.WriteFile(path, b, 0o600)
 }

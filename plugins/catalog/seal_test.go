@@ -30,6 +30,29 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// Whoever fetches a package can read it, and run what is in it.
+func TestSealedFilesAreForEverybody(t *testing.T) {
+	k, err := NewSecretKey()
+	must(t, err)
+	f := newFolder(t, "jobs", "1.2.0")
+	must(t, os.Mkdir(f.path("dist"), 0o700))
+	must(t, os.Rename(f.path("jobs"), f.path("dist/jobs")))
+	edit(t, f.path(ManifestName), "{file: jobs}", "{file: dist/jobs}")
+	to := filepath.Join(t.TempDir(), "jobs")
+	if _, err := Seal(f.dir, to, &k); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{
+		".": 0o755, "dist": 0o755, "dist/jobs": 0o755, "jobs.binpb": 0o644, ManifestName: 0o644, SignatureName: 0o644,
+	} {
+		info, err := os.Stat(filepath.Join(to, name))
+		must(t, err)
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s: mode %04o, want %04o", name, got, want)
+		}
+	}
+}
+
 func TestWhatCannotBeSealed(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(f folder)

@@ -9,10 +9,14 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/plugins/launcher"
@@ -184,6 +188,30 @@ func TestLogs(t *testing.T) {
 		if strings.Contains(l.Text, "at last") {
 			break
 		}
+	}
+}
+
+// What a process wrote last is kept however it ends, and that it has ended, which a
+// process that was killed cannot say itself.
+func TestLogsOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	h, p := run(t, launcher.Config{Backoff: time.Nanosecond, Quarantine: launcher.Quarantine{Crashes: 100, Within: time.Hour}}, self(t, "trial", trial{version: "1.0.0"}))
+	c := connect(t, h)
+	for n := range 5 {
+		becomes(t, p, recipe.StateReady)
+		words := fmt.Sprintf("last words %d", n)
+		if _, err := do(within(t), c, "die "+words); status.Code(err) != codes.Unavailable {
+			t.Fatalf("it was not killed: %v", err)
+		}
+		crashed(t, p, words)
+		missing := []string{words + " on stdout", words + " on stderr", fmt.Sprintf("conclave: process %d, version 1.0.0, has failed: ", p.Status().Crash.PID)}
+		for l := range p.Logs(within(t), false) {
+			missing = slices.DeleteFunc(missing, func(text string) bool { return strings.HasPrefix(l.Text, text) })
+		}
+		if len(missing) > 0 {
+			t.Errorf("not kept: %q", missing)
+		}
+		another(t, c, p.Status().Crash.PID)
 	}
 }
 

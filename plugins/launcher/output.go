@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -26,7 +27,7 @@ const (
 // A Line is a line that a plugin's process wrote.
 type Line struct {
 	At   time.Time // when the host read it
-	PID  int       // of the process
+	PID  int       // of the process; 0: the host itself says what became of one
 	Text string    // without the end of the line; at most 8 KiB of it
 }
 
@@ -55,21 +56,9 @@ func (o *output) attach(log *slog.Logger) {
 
 // write adds a line.
 func (o *output) write(pid int, text string) {
-	if len(text) > maxLine {
-		text = text[:maxLine]
-	}
-	text = strings.ToValidUTF8(text, "\uFFFD")
 	now := time.Now()
 	o.mu.Lock()
-	o.lines = append(o.lines, Line{now, pid, text})
-	o.size += len(text) + 1
-	for o.size > ringBytes && len(o.lines) > 1 {
-		o.size -= len(o.lines[0].Text) + 1
-		o.lines = o.lines[1:]
-		o.first++
-	}
-	close(o.more)
-	o.more = make(chan struct{})
+	text = o.keep(Line{now, pid, text})
 	loud, dropped := o.admit(now)
 	log := o.log
 	o.mu.Unlock()
@@ -79,6 +68,33 @@ func (o *output) write(pid int, text string) {
 	if loud {
 		tell(log, pid, text)
 	}
+}
+
+// note adds a line of the host's own, which its log has in other words: a process that
+// was killed cannot say so itself.
+func (o *output) note(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.keep(Line{At: time.Now(), Text: "conclave: " + fmt.Sprintf(format, args...)})
+}
+
+// keep adds a line to those that are kept, and returns what it keeps of its text. The
+// caller holds o.mu.
+func (o *output) keep(l Line) string {
+	if len(l.Text) > maxLine {
+		l.Text = l.Text[:maxLine]
+	}
+	l.Text = strings.ToValidUTF8(l.Text, "\uFFFD")
+	o.lines = append(o.lines, l)
+	o.size += len(l.Text) + 1
+	for o.size > ringBytes && len(o.lines) > 1 {
+		o.size -= len(o.lines[0].Text) + 1
+		o.lines = o.lines[1:]
+		o.first++
+	}
+	close(o.more)
+	o.more = make(chan struct{})
+	return l.Text
 }
 
 // admit says whether a line goes to the host's log. The caller holds o.mu.
@@ -119,9 +135,19 @@ func parse(text string) (level slog.Level, message string, attrs []slog.Attr) {
 		delete(entry, key)
 	}
 	for _, key := range slices.Sorted(maps.Keys(entry)) {
-		attrs = append(attrs, slog.Any(key, entry[key]))
+		attrs = append(attrs, slog.Any(attribute(key), entry[key]))
 	}
 	return levelOf(name), message, attrs
+}
+
+// attribute is the key of a plugin's attribute in the host's log, where it must not
+// stand for what the host's own handler says of the line.
+func attribute(key string) string {
+	switch key {
+	case slog.TimeKey, slog.LevelKey, slog.MessageKey, slog.SourceKey, "pid":
+		return "recipe_" + key
+	}
+	return key
 }
 
 // plainLevel says how loud a line is that says nothing of it.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,6 +94,7 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 			err = cause
 		}
 		p.kill()
+		o.out.note("%s does not start: %s", p.who(), oneLine(err))
 	}()
 	host, theirs, err := pairs()
 	if err != nil {
@@ -105,6 +107,7 @@ func (o opening) start(ctx context.Context, spec *resolved) (_ *process, err err
 		return nil, err
 	}
 	p.took = time.Since(began)
+	o.out.note("%s serves", p.who())
 	p.watched.Go(p.watch)
 	return p, nil
 }
@@ -249,6 +252,17 @@ func (p *process) kill() {
 	p.etcd.wait()
 	p.watched.Wait()
 }
+
+// who names the process.
+func (p *process) who() string {
+	if pid := p.pid(); pid != 0 {
+		return fmt.Sprintf("process %d, version %s,", pid, p.spec.Version)
+	}
+	return fmt.Sprintf("version %s", p.spec.Version)
+}
+
+// oneLine is an error as a line of a log.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // pid is the number of the process.
 func (p *process) pid() int { return int(p.run.pid.Load()) }

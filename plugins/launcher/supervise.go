@@ -197,6 +197,7 @@ func (i *instance) lost(p *process, why string) error {
 	// need not wait.
 	i.closing.Go(func() {
 		p.kill()
+		i.opening.out.note("%s has failed: %s", p.who(), why)
 		c.Output = i.opening.out.text(c.PID)
 		i.mu.Lock()
 		defer i.mu.Unlock()

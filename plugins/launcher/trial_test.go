@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -149,6 +150,10 @@ func (i *tried) do(ctx context.Context, what string) (string, error) {
 		fmt.Println(arg)
 		fmt.Fprintln(os.Stderr, arg)
 		return "", nil
+	case "die":
+		fmt.Println(arg + " on stdout")
+		fmt.Fprintln(os.Stderr, arg+" on stderr")
+		return "", syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	case "attack":
 		words := strings.Fields(arg)
 		lease, err := strconv.ParseInt(words[0], 16, 64)

@@ -138,7 +138,7 @@ func TestHistoryTellsWhyTermsEnded(t *testing.T) {
 	}
 	ends("forced", "ops", "maintenance", false)
 
-	alone := leads(t, program, name, election.WithHealth(failing("no disk"), 10*time.Millisecond)) // and nobody stands
+	alone := leads(t, program, name, election.WithHealth(failing("no disk"), 250*time.Millisecond)) // and nobody stands
 	<-alone.Context().Done()
 	resign(t, alone)
 	ends("unhealthy", "", "no disk", false)

@@ -138,9 +138,25 @@ func permitted(p *lock.Permit, err error) (owned, error) {
 	return p, nil
 }
 
+// options are what was asked for: most requests ask for nothing, and each option
+// costs an object.
+func (w *wanted) options() []lock.Option {
+	opts := []lock.Option{lock.WithOnePerSession()}
+	if w.purpose != "" {
+		opts = append(opts, lock.WithPurpose(w.purpose))
+	}
+	if w.grace != 0 {
+		opts = append(opts, lock.WithGrace(w.grace))
+	}
+	if w.priority != 0 {
+		opts = append(opts, lock.WithPriority(w.priority))
+	}
+	return opts
+}
+
 // acquire calls the library. With only it does not wait.
 func (w *wanted) acquire(ctx context.Context, s *core.Session, only bool) (owned, error) {
-	opts := []lock.Option{lock.WithOnePerSession(), lock.WithPurpose(w.purpose), lock.WithGrace(w.grace), lock.WithPriority(w.priority)}
+	opts := w.options()
 	if w.mode == modePermits {
 		sem := lock.NewSemaphore(s, w.name, w.limit, opts...)
 		if only {

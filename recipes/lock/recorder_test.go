@@ -54,6 +54,33 @@ func tokensOf(endings []*lockv1.Ending) (tokens []int64) {
 	return tokens
 }
 
+// TestPastOfABusyName: endings are written while others follow them without a pause.
+func TestPastOfABusyName(t *testing.T) {
+	t.Parallel()
+	e := coretest.StartEtcd(t)
+	startHost(t, e.Client(t), nil)
+	stop, done := make(chan struct{}), make(chan struct{}, 8)
+	for i := range cap(done) {
+		s, name := sessionOn(t, e, fmt.Sprint("user-", i), "default"), fmt.Sprint("busy-", i)
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					passes(t, s, name, 1)
+				}
+			}
+		}()
+	}
+	written(t, e, "default", "busy-0", 30)
+	close(stop)
+	for range cap(done) {
+		<-done
+	}
+}
+
 // TestPastSurvives: what was recorded stands after a compaction, and what ended
 // while no host was up is found by the next one.
 func TestPastSurvives(t *testing.T) {

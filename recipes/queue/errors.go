@@ -15,6 +15,10 @@ const (
 	reasonFull  = "full"
 	reasonEmpty = "empty"
 	reasonStale = "stale_delivery"
+
+	reasonInUse   = "conflict"
+	reasonMissing = "not_found"
+	reasonTimeout = "timeout"
 )
 
 // status is the error of a call.
@@ -28,6 +32,10 @@ func status(err error) error {
 		return recipe.Errorf(codes.FailedPrecondition, reasonStale, "%s", err)
 	case errors.Is(err, queue.ErrFull):
 		return recipe.Errorf(codes.Aborted, reasonFull, "%s", err)
+	case errors.Is(err, queue.ErrInUse):
+		return recipe.Errorf(codes.Aborted, reasonInUse, "%s", err)
+	case errors.Is(err, queue.ErrNoQueue):
+		return recipe.Errorf(codes.NotFound, reasonMissing, "%s", err)
 	case errors.Is(err, queue.ErrEmpty):
 		return recipe.Errorf(codes.Aborted, reasonEmpty, "%s", err)
 	default:

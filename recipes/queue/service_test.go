@@ -41,6 +41,58 @@ func (h *host) stats(tb testing.TB, name string) *queuev1.StatsResponse {
 	return must[*queuev1.StatsResponse](tb)(h.Stats(within(tb), &queuev1.StatsRequest{Name: name}))
 }
 
+// A queue is removed while it is empty, or with all that is in it.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	h, c, name := startHost(t), open(t, "caller"), nameOf(t)
+	remove := func(force bool) (*queuev1.RemoveResponse, error) {
+		return h.Remove(within(t), &queuev1.RemoveRequest{Name: name, Force: force})
+	}
+	want(t, second(remove(false)), codes.NotFound, "not_found")
+	h.enqueue(t, name, "first", "second")
+	want(t, second(remove(false)), codes.Aborted, "conflict")
+	item := h.take(t, c, name)
+	resp := must[*queuev1.RemoveResponse](t)(remove(true))
+	if resp.GetItems() != 2 || resp.GetDead() != 0 {
+		t.Errorf("deleted %v", resp)
+	}
+	want(t, h.ack(c, name, item), codes.FailedPrecondition, "stale_delivery")
+	want(t, second(remove(true)), codes.NotFound, "not_found")
+	h.enqueue(t, name, "third")
+	if item = h.take(t, c, name); item.GetValue() != "third" {
+		t.Errorf("the new queue has %v", item)
+	}
+	if err := h.ack(c, name, item); err != nil {
+		t.Error(err)
+	}
+	want(t, second(remove(false)), codes.Aborted, "conflict") // the caller consumes it
+	if err := c.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	must[*queuev1.RemoveResponse](t)(remove(false))
+}
+
+// A forced removal that fails half way tells what is gone.
+func TestRemoveHalfWay(t *testing.T) {
+	t.Parallel()
+	remove := func(ctx context.Context, h *host, name string, code codes.Code, reason string) {
+		t.Helper()
+		h.enqueue(t, name, "first", "second")
+		_, err := h.Remove(ctx, &queuev1.RemoveRequest{Name: name, Force: true})
+		want(t, err, code, reason)
+		if !strings.Contains(err.Error(), "; known to be deleted: items 2, dead letters 0") {
+			t.Errorf("it does not tell what was deleted: %v", err)
+		}
+	}
+	h, faults := faultyHost(t)
+	faults.LoseReply(coretest.Deletes("/fill"))
+	remove(within(t), h, nameOf(t), codes.Unknown, "outcome_unknown")
+	faults.Hold(coretest.Deletes("/fill"))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	remove(ctx, h, nameOf(t), codes.DeadlineExceeded, "timeout")
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // What one host delivers another one takes the ack of, once, and from nobody else.
@@ -59,7 +111,9 @@ func TestAckAtAnotherHost(t *testing.T) {
 	if err := other.ack(a, name, item); err != nil {
 		t.Fatal(err)
 	}
-	want(t, one.ack(a, name, item), codes.FailedPrecondition, "stale_delivery")
+	if err := one.ack(a, name, item); err != nil {
+		t.Errorf("the same ack once more: %v", err)
+	}
 	if s := one.stats(t, name); s.GetDepth() != 1 || s.GetReady() != 1 || s.GetInFlight() != 0 {
 		t.Errorf("stats %v", s)
 	}
@@ -76,7 +130,9 @@ func TestAckEnqueues(t *testing.T) {
 	if err := h.ack(a, name, item, follow); err != nil {
 		t.Fatal(err)
 	}
-	want(t, h.ack(a, name, item, follow), codes.FailedPrecondition, "stale_delivery")
+	if err := h.ack(a, name, item, follow); err != nil {
+		t.Errorf("the same ack once more: %v", err)
+	}
 	if got := h.take(t, a, name+"/next"); got.GetValue() != "cooked" {
 		t.Errorf("it delivers %v", got)
 	}

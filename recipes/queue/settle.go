@@ -7,7 +7,9 @@ import (
 
 	queuev1 "github.com/conclavehq/conclave/api/conclave/queue/v1"
 	"github.com/conclavehq/conclave/core"
+	"github.com/conclavehq/conclave/core/recipe"
 	"github.com/conclavehq/conclave/internal/keyspace"
+	"github.com/conclavehq/conclave/internal/workqueue"
 	"github.com/conclavehq/conclave/queue"
 	"github.com/conclavehq/conclave/recipes/internal/service"
 )
@@ -51,10 +53,23 @@ func (i *instance) Ack(ctx context.Context, req *queuev1.AckRequest) (*queuev1.A
 		}
 		return item.Ack(ctx, effects...)
 	})
+	if recipe.Reason(err) == reasonStale && i.acked(ctx, req) {
+		err = nil // its answer was lost, and it is sent again
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &queuev1.AckResponse{}, nil
+}
+
+// acked reports whether a delivery that is over was acked, as far as that can be known.
+func (i *instance) acked(ctx context.Context, req settleRequest) bool {
+	s, err := i.consumer(ctx, req)
+	if err != nil {
+		return false
+	}
+	end, err := workqueue.EndOf(ctx, i.Env.Client, workqueue.Root(s.Namespace(), req.GetName()), s.Lease(), req.GetId(), req.GetToken())
+	return err == nil && end == workqueue.ByAck
 }
 
 // effectsOf are the operations that enqueue what follows an item.

@@ -78,7 +78,8 @@ func (a *app) authEnableCommand() *cobra.Command {
 		Long: `enable makes the user root, a role that may read and write Conclave's keys, and a user
 with that role for hosts, gives them the passwords in the files, switches
 authentication on, and tries both logins. If one fails it switches authentication off
-again. Run again after an interruption it goes on.
+again. Run again after an interruption it goes on. Files that every user of the machine
+can read are refused, as hosts refuse them.
 
 Whoever has no login is refused from then on. So give hosts theirs first: etcd.user and
 etcd.password_file may stand in their configuration before.`,
@@ -138,7 +139,7 @@ func (a *app) authEnable(ctx context.Context, f authEnableFlags) error {
 func passwordLogin(flag, user, file string) (login, error) {
 	l, err := readLogin(user, file)
 	if e, ok := asError(err); ok {
-		e.Message = strings.Replace(e.Message, "--password-file", "--"+flag, 1)
+		e.Message, e.Reason = strings.Replace(e.Message, "--password-file", "--"+flag, 1), "invalid_"+flag
 		return l, e
 	}
 	if l.password == "" {

@@ -87,7 +87,12 @@ func askAlone(ctx context.Context, c *remote.Client) error {
 }
 
 func checkVersion(s *hostv1.StatusResponse) finding {
-	if own := readVersion().Version; own != s.GetVersion() {
+	const unknown = "(devel)" // built with go run, or without git
+	own := readVersion().Version
+	if own != s.GetVersion() && (own == unknown || s.GetVersion() == unknown) {
+		return finding{"version", skipped, fmt.Sprintf("the host is conclave %s, this command is %s: one of them does not know its version", s.GetVersion(), own), ""}
+	}
+	if own != s.GetVersion() {
 		return finding{"version", warned, fmt.Sprintf("the host is conclave %s, this command is %s", s.GetVersion(), own), "use the same version on both sides"}
 	}
 	return finding{"version", fine, fmt.Sprintf("both sides are conclave %s", s.GetVersion()), ""}

@@ -233,8 +233,8 @@ func (r *render) renderOnce(ctx context.Context) error {
 func (r *render) loop(ctx context.Context) error {
 	defer func() { r.program.end(r.grace.value) }()
 	told := "" // what is wrong, as it was told last
-	for first := true; ; first = false {
-		if !first {
+	for news := false; ; {
+		if news {
 			if err := r.splayed(ctx); err != nil {
 				return err
 			}
@@ -254,23 +254,24 @@ func (r *render) loop(ctx context.Context) error {
 			}
 		}
 		told = problem
-		if err := r.settled(ctx, problem != ""); err != nil {
+		if news, err = r.settled(ctx, problem != ""); err != nil {
 			return err
 		}
 	}
 }
 
 // settled waits for a change, and then until there is none for a while. What failed
-// is tried again without a change too: a disk has room again, a check passes.
-func (r *render) settled(ctx context.Context, failed bool) error {
+// is tried again without a change too, and then there is no news, which all machines
+// would have at once: a disk has room again, a check passes.
+func (r *render) settled(ctx context.Context, failed bool) (news bool, err error) {
 	var retry <-chan time.Time
 	if failed {
 		timer := time.NewTimer(retryAfter)
 		defer timer.Stop()
 		retry = timer.C
 	}
-	if err := r.wait(ctx, retry, r.src.changed); err != nil {
-		return err
+	if news, err = r.wait(ctx, retry, r.src.changed); err != nil {
+		return false, err
 	}
 	last := time.NewTimer(maxSettle * r.settle.value)
 	defer last.Stop()
@@ -278,15 +279,16 @@ func (r *render) settled(ctx context.Context, failed bool) error {
 		quiet := time.NewTimer(r.settle.value)
 		select {
 		case <-quiet.C:
-			return nil
+			return news, nil
 		case <-last.C:
 			quiet.Stop()
-			return nil
+			return news, nil
 		case <-r.src.changed:
+			news = true
 			quiet.Stop()
 		case <-ctx.Done():
 			quiet.Stop()
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 	}
 }
@@ -298,20 +300,22 @@ func (r *render) splayed(ctx context.Context) error {
 	}
 	timer := time.NewTimer(rand.N(r.splay.value))
 	defer timer.Stop()
-	return r.wait(ctx, timer.C, nil)
+	_, err := r.wait(ctx, timer.C, nil)
+	return err
 }
 
-// wait returns nil at an event, else why it ended: ctx, or the program's exit.
-func (r *render) wait(ctx context.Context, timer <-chan time.Time, changed <-chan struct{}) error {
+// wait returns nil at an event, and whether that is a change, else why it ended: ctx,
+// or the program's exit.
+func (r *render) wait(ctx context.Context, timer <-chan time.Time, changed <-chan struct{}) (news bool, err error) {
 	select {
 	case <-timer:
-		return nil
+		return false, nil
 	case <-changed:
-		return nil
+		return true, nil
 	case <-r.program.exited():
-		return r.program.code()
+		return false, r.program.code()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }
 

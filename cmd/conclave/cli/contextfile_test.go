@@ -30,6 +30,7 @@ func writeTestContext(t *testing.T, a *app, name, text string) {
 }
 
 func TestTargetOrder(t *testing.T) {
+	t.Parallel()
 	const named = "api: [http://context:2378]\nnamespace: billing\n"
 	for _, c := range []struct {
 		name  string
@@ -70,6 +71,7 @@ func TestTargetOrder(t *testing.T) {
 }
 
 func TestTargetRefused(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		env     map[string]string
@@ -111,6 +113,7 @@ func TestTargetRefused(t *testing.T) {
 
 // What a context holds goes to the target that it names, and to no other.
 func TestAccessStaysWithItsContext(t *testing.T) {
+	t.Parallel()
 	a, _, _ := testApp(t, nil)
 	tokens := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(tokens, []byte("secret\n"), 0o600); err != nil {
@@ -139,6 +142,7 @@ func TestAccessStaysWithItsContext(t *testing.T) {
 }
 
 func TestDevWithAnAPI(t *testing.T) {
+	t.Parallel()
 	a, _, _ := testApp(t, nil)
 	remove, err := a.announce(devState{PID: os.Getpid(), API: []string{"http://127.0.0.1:1"}, Endpoints: []string{"http://127.0.0.1:2"}})
 	if err != nil {

@@ -46,6 +46,11 @@ func planNodes(cfg host.Config, n int) (*nodePlan, error) {
 		return nil, err
 	}
 	plan := &nodePlan{Nodes: make([]nodeAddrs, n), Founded: before.Founded}
+	for i := range plan.Nodes {
+		if plan.Nodes[i], err = nodeAddrsOf(cfg, before.Nodes[i], i); err != nil {
+			return nil, err
+		}
+	}
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -54,24 +59,13 @@ func planNodes(cfg host.Config, n int) (*nodePlan, error) {
 	}()
 	for i := range plan.Nodes {
 		at := &plan.Nodes[i]
-		for _, a := range []struct {
-			flag, base, before string
-			to                 *string
-		}{
-			{"api-addr", cfg.API.Listen, before.Nodes[i].API, &at.API},
-			{"client-addr", cfg.Etcd.ListenClient, before.Nodes[i].Client, &at.Client},
-			{"peer-addr", cfg.Etcd.ListenPeer, before.Nodes[i].Peer, &at.Peer},
-		} {
-			addr, err := nodeAddr(a.flag, a.base, a.before, i)
+		for _, addr := range []*string{&at.API, &at.Client, &at.Peer} {
+			l, err := listenAt(*addr)
 			if err != nil {
-				return nil, err
-			}
-			l, err := net.Listen("tcp", addr)
-			if err != nil {
-				return nil, addressError(addr, err)
+				return nil, addressError(*addr, err)
 			}
 			held = append(held, l)
-			*a.to = l.Addr().String()
+			*addr = l.Addr().String()
 		}
 		if old := before.Nodes[i].Peer; old != "" && old != at.Peer {
 			return nil, usage("invalid_peer-addr", "give the same --peer-addr, or another --data-dir",
@@ -79,6 +73,23 @@ func planNodes(cfg host.Config, n int) (*nodePlan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// nodeAddrsOf is where node i is to listen, counted from 0.
+func nodeAddrsOf(cfg host.Config, before nodeAddrs, i int) (at nodeAddrs, err error) {
+	for _, a := range []struct {
+		flag, base, before string
+		to                 *string
+	}{
+		{"api-addr", cfg.API.Listen, before.API, &at.API},
+		{"client-addr", cfg.Etcd.ListenClient, before.Client, &at.Client},
+		{"peer-addr", cfg.Etcd.ListenPeer, before.Peer, &at.Peer},
+	} {
+		if *a.to, err = nodeAddr(a.flag, a.base, a.before, i); err != nil {
+			return at, err
+		}
+	}
+	return at, nil
 }
 
 // nodeAddr is the address of node i, counted from 0.

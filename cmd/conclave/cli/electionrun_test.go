@@ -96,9 +96,9 @@ func electionChangesLeaders(t *testing.T, direct bool) {
 	c := h.client()
 	var took [2]time.Duration
 	now := p.leader(0)
-	rounds := 30
-	if testing.Short() {
-		rounds = 6
+	rounds := 10
+	if soaking() {
+		rounds = 100
 	}
 	for i := range rounds {
 		// Both of the others are in line, each with its guard.
@@ -180,6 +180,7 @@ func electionGoesOnAfterEtcdWasAway(t *testing.T, direct bool) {
 
 // A command that fails is not run all the time, nor for ever by the same one.
 func TestElectionCommandFails(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, true)
 	c := h.client()
 	log := filepath.Join(t.TempDir(), "log")

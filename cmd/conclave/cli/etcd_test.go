@@ -3,7 +3,6 @@
 package cli_test
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 
@@ -24,10 +23,9 @@ func scriptFreeAddr(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeaddr VAR")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := lowAddr()
 	ts.Check(err)
-	ts.Setenv(args[0], l.Addr().String())
-	ts.Check(l.Close())
+	ts.Setenv(args[0], addr)
 }
 
 // scriptV2Data unpacks a data directory with v2 keys, which etcd 3.4 left.

@@ -15,6 +15,7 @@ import (
 )
 
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		err    error
 		exit   int
@@ -61,6 +62,7 @@ func TestExitCodes(t *testing.T) {
 
 // The message of a host's error is said without the reason, which stands beside it.
 func TestHostErrorInWords(t *testing.T) {
+	t.Parallel()
 	got := describe(fmt.Errorf("while it was called: %w", recipe.Errorf(codes.FailedPrecondition, "not_owner", "the session does not own %q", "x")))
 	if got.Code != "failed_precondition" || got.Message != `the session does not own "x"` {
 		t.Errorf("%+v", got)
@@ -68,6 +70,7 @@ func TestHostErrorInWords(t *testing.T) {
 }
 
 func TestDidYouMean(t *testing.T) {
+	t.Parallel()
 	known := []string{"shared", "slots", "ttl"}
 	for typed, want := range map[string]string{
 		"shard": `did you mean "--shared"?`,

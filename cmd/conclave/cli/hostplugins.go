@@ -52,13 +52,20 @@ func (a *app) loadPlugins(ctx context.Context, r hostRun, own []recipe.Recipe) (
 	if err != nil {
 		return nil, configError(err)
 	}
+	mode := func(m host.RecipeMode) func(string) bool {
+		return func(name string) bool { return r.config.Recipes[name].Mode == m }
+	}
 	p.service = admin.New(admin.Config{Catalog: c, Launcher: p.launcher, Log: r.log, Reserved: reservedNames(own),
-		Off: func(name string) bool { return r.config.Recipes[name].Mode == host.Off }})
+		Off: mode(host.Off), Inprocess: mode(host.Inprocess)})
 	if err := p.service.Load(ctx); err != nil {
 		r.log.Error("not all plugins could be loaded", "error", err)
 	}
 	for _, path := range r.plugins {
-		if err := p.service.LoadPath(ctx, path); err != nil {
+		err := p.service.LoadPath(ctx, path)
+		if errors.Is(err, admin.ErrInprocess) {
+			return nil, configError(err)
+		}
+		if err != nil {
 			return nil, packageError(path, err)
 		}
 	}

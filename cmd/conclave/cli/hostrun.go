@@ -98,6 +98,10 @@ func (a *app) runHost(ctx context.Context, r hostRun) (err error) {
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), hostStop)
 	defer cancel()
 	err = program.Stop(stopping)
+	if errors.Is(err, context.DeadlineExceeded) && h.Err() == nil {
+		a.note("not everything has ended within " + hostStop.String() + "; the process ends now, as after a crash: nothing is lost")
+		err = nil
+	}
 	if err == nil {
 		err = h.Err() // what ended it by itself
 	}

@@ -32,8 +32,10 @@ func (h *house) second() (api string, pid func(syscall.Signal)) {
 // An owner and a waiter outlive the host that they used: one that was killed, and
 // one that does not answer any more, which only silence tells.
 func TestAnotherHostTakesOver(t *testing.T) {
+	t.Parallel()
 	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "silent": syscall.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHouse(t, false)
 			api, signal := h.second()
 			h.env = append(h.env, "CONCLAVE_API="+api+","+h.api)
@@ -75,6 +77,7 @@ func (h *house) sessions() string {
 
 // Of an etcd that is away nothing is said to be well, and the exit code says so.
 func TestEtcdIsAway(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	api, _ := h.second()
 	h.signal(h.dev, syscall.SIGKILL)

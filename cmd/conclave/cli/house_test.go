@@ -30,11 +30,16 @@ type house struct {
 	cache string
 }
 
-// bothWays runs a test through a host, and straight on etcd.
+// bothWays runs a test through a host, and straight on etcd, beside other tests.
 func bothWays(t *testing.T, test func(t *testing.T, direct bool)) {
 	t.Helper()
-	t.Run("host", func(t *testing.T) { test(t, false) })
-	t.Run("etcd", func(t *testing.T) { test(t, true) })
+	t.Parallel()
+	for name, direct := range map[string]bool{"host": false, "etcd": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, direct)
+		})
+	}
 }
 
 // newHouse starts a dev. Commands find its host; with direct they use its etcd.
@@ -42,7 +47,8 @@ func newHouse(t *testing.T, direct bool) *house {
 	t.Helper()
 	h := &house{t: t, cache: t.TempDir()}
 	h.env = append(os.Environ(), "XDG_CACHE_HOME="+h.cache, "XDG_RUNTIME_DIR=", "HOME="+h.cache)
-	h.serve(freeDev()...)
+	h.api, h.url = "http://"+freeAddr(t), "http://"+freeAddr(t)
+	h.devAgain()
 	if direct {
 		h.env = append(h.env, "CONCLAVE_ENDPOINTS="+h.url)
 	}
@@ -54,7 +60,13 @@ func (h *house) restart() {
 	h.t.Helper()
 	h.signal(h.dev, syscall.SIGKILL)
 	_ = h.dev.Wait()
-	h.serve("dev", "--data-dir", filepath.Join(h.cache, "conclave", "dev-0"), "--peer-addr", "127.0.0.1:0",
+	h.devAgain()
+}
+
+// devAgain starts the dev on the house's addresses and data.
+func (h *house) devAgain() {
+	h.t.Helper()
+	h.serve("dev", "--data-dir", filepath.Join(h.cache, "dev"), "--peer-addr", "127.0.0.1:0",
 		"--api-addr", strings.TrimPrefix(h.api, "http://"), "--client-addr", strings.TrimPrefix(h.url, "http://"))
 }
 

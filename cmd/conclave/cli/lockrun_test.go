@@ -25,6 +25,7 @@ import (
 const forever = "while :; do sleep 0.01; done"
 
 func TestOneJobAfterTheOther(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	dir := t.TempDir()
 	log, job := filepath.Join(dir, "log"), filepath.Join(dir, "job.sh")
@@ -130,6 +131,7 @@ func wrapperKilled(t *testing.T, direct bool) {
 // With a TTL of an hour, whoever gets the name in time got it from the guard: of an
 // owner that was killed, and of one that was killed while it waited.
 func TestKilledFreesTheName(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	c := h.client()
 	for _, direct := range []bool{false, true} {
@@ -158,6 +160,7 @@ func TestKilledFreesTheName(t *testing.T) {
 
 // A host that is killed and comes back within the TTL loses no lock and no place in line.
 func TestHostRestarts(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	dir := t.TempDir()
 	ready, end := filepath.Join(dir, "ready"), filepath.Join(dir, "end")
@@ -294,6 +297,7 @@ func leaseRevokedByHand(t *testing.T, direct bool) {
 }
 
 func TestDevUnderNohup(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	nohup := exec.Command("/bin/sh", "-c", "trap '' HUP; exec conclave dev --data-dir "+t.TempDir()+" --api-addr 127.0.0.1:0 --client-addr 127.0.0.1:0 --peer-addr 127.0.0.1:0")
 	nohup.Env = h.env
@@ -319,6 +323,7 @@ func TestDevUnderNohup(t *testing.T) {
 
 // Only the user may read where a dev of theirs runs.
 func TestStateFileIsPrivate(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, false)
 	files, err := filepath.Glob(filepath.Join(h.cache, "conclave", "run", "dev-*.json"))
 	if err != nil || len(files) != 1 {
@@ -331,6 +336,7 @@ func TestStateFileIsPrivate(t *testing.T) {
 }
 
 func TestDevStops(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		h := newHouse(t, false)
 		h.signal(h.dev, sig)

@@ -86,8 +86,10 @@ func (a *app) why(w *lockv1.WhyResponse, t target, now time.Time) string {
 		return b.String()
 	case n == 0:
 		line("%s is held by nobody, and %d wait: the first in line takes it in a moment", name, len(w.GetWaiters()))
+	case n == 1 && w.GetLimit() > 0:
+		line("%s is held by %s, with %d of %d permits taken", name, clean(w.GetHolders()[0].GetOwner()), w.GetTaken(), w.GetLimit())
 	case w.GetLimit() > 0:
-		line("%s is held by %d, with %d of %d permits taken", name, n, w.GetTaken(), w.GetLimit())
+		line("%s is held by %d owners, with %d of %d permits taken", name, n, w.GetTaken(), w.GetLimit())
 	case n > 1:
 		line("%s is shared by %d readers", name, n)
 	default:
@@ -153,7 +155,10 @@ func deadlockLines(line func(string, ...any), w *lockv1.WhyResponse) {
 }
 
 func modeText(mode string, permits int32) string {
-	if permits > 0 {
+	switch {
+	case permits == 1:
+		return "1 permit"
+	case permits > 1:
 		return fmt.Sprintf("%d permits", permits)
 	}
 	return mode

@@ -6,13 +6,17 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +46,15 @@ func (c checked) Run() int {
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0"); err != nil {
 		return 1
 	}
+	// Where the interrupt is ignored, as behind a shell's &, processes of tests would ignore it too.
+	if signal.Ignored(os.Interrupt) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
+	// Tests here wait for other processes most of the time. What was asked for on the
+	// command line is read later, and counts.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		return 1
+	}
 	code := c.m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goroutines left:", err)
@@ -55,6 +68,7 @@ func (c checked) Run() int {
 const patience = 60 * time.Second
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	p := scriptParams()
 	p.Dir = "testdata/script"
 	testscript.Run(t, p)
@@ -157,6 +171,21 @@ func freeDev() []string {
 	return []string{"dev", "--api-addr", "127.0.0.1:0", "--client-addr", "127.0.0.1:0", "--peer-addr", "127.0.0.1:0"}
 }
 
+// lowAddr returns an address on which nobody listens, at a port that no outgoing
+// connection is given: it stays free for whoever listens there later, or again.
+func lowAddr() (string, error) {
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_768)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		return l.Addr().String(), l.Close()
+	}
+}
+
 var readyLine = regexp.MustCompile(`^ready api=(\S+) etcd=(\S+) ui=\S+/ui/\n$`)
 
 // scriptUntil runs a command that does not end by itself until a line of its
@@ -244,11 +273,10 @@ func scriptFreePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeport VAR")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := lowAddr()
 	ts.Check(err)
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
-	ts.Check(l.Close())
 	ts.Setenv(args[0], port)
 }
 

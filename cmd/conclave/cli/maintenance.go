@@ -44,7 +44,8 @@ empty one after the other, and make room when etcd has reached its quota.`,
 		Long: `defrag gives back what the members' databases do not use: those that are half empty and
 larger than 256 MiB, or all of them with --all. A member that is at it answers nothing,
 for about a second for every few hundred megabytes; the others go on. The leader comes
-last, and hands over before. Nothing is done while a member is down.`,
+last, and hands over before. Nothing is done while a member is down. If one fails, those
+that were done before it are printed all the same.`,
 		Example: `  conclave maintenance defrag
   conclave maintenance defrag --all`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,7 +57,9 @@ last, and hands over before. Nothing is done while a member is down.`,
 		Use: "recover", Short: "Make room in an etcd that has reached its quota", Args: exactly(0, ""),
 		Long: `recover compacts everything but the latest revision of each key, defragments member
 after member, and ends the alarm by which etcd refuses writes. Former versions of keys
-are gone then. If there is too little room even so it says so, and exits with 5.`,
+are gone then. It ends with what conclave maintenance status says, or with a list of no
+members and a note if that cannot be read. If there is too little room even so it says
+that, and exits with 5.`,
 		Example: "  conclave maintenance recover",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.maintenance(cmd.Context(), f, a.maintenanceRecover)
@@ -116,8 +119,11 @@ func (a *app) maintenanceStatus(ctx context.Context, m *upkeepRun) error {
 	if err != nil {
 		return err
 	}
-	var docs []spaceDoc
-	var rows [][]string
+	return a.printSpace(members)
+}
+
+func (a *app) printSpace(members []upkeep.Member) error {
+	docs, rows := []spaceDoc{}, [][]string{}
 	for _, s := range members {
 		d := spaceDoc{Member: s.Name, Leader: s.Leader, Learner: s.Learner, Size: s.Size, InUse: s.InUse, Quota: s.Quota, NoSpace: s.NoSpace, Hollow: s.Hollow()}
 		state := "fine"
@@ -138,32 +144,56 @@ func (a *app) maintenanceStatus(ctx context.Context, m *upkeepRun) error {
 
 func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
+// A defragDoc is a member that was defragmented.
+type defragDoc struct {
+	Member string `json:"member"`
+	Before int64  `json:"before"`
+	Size   int64  `json:"size"`
+}
+
 func (m *upkeepRun) defrag(ctx context.Context, all bool) error {
 	members, err := upkeep.Look(ctx, m.client)
 	if err != nil {
 		return err
 	}
-	done := 0
+	return m.defragEach(ctx, members, all)
+}
+
+// defragEach prints what it has done also when it fails.
+func (m *upkeepRun) defragEach(ctx context.Context, members []upkeep.Member, all bool) error {
+	var failed error
+	docs, rows := []defragDoc{}, [][]string{}
 	for _, s := range members {
 		if !all && !s.Hollow() {
 			continue
 		}
-		if s.Leader {
-			if err := m.moveLeader(ctx, s, members); err != nil {
-				return err
-			}
+		var after upkeep.Member
+		if after, failed = m.defragOne(ctx, s, members); failed != nil {
+			break
 		}
-		after, err := upkeep.Defragment(ctx, m.client, s)
-		if err != nil {
-			return err
-		}
-		done++
-		m.app.note(fmt.Sprintf("member %s: %s, before %s", s.Name, bytesOf(after.Size), bytesOf(s.Size)))
+		docs = append(docs, defragDoc{s.Name, s.Size, after.Size})
+		rows = append(rows, []string{s.Name, bytesOf(s.Size), bytesOf(after.Size)})
 	}
-	if done == 0 {
+	switch {
+	case len(docs) == 0 && failed != nil:
+		return failed
+	case len(docs) == 0:
 		m.app.note("nothing to do: no member's database is half empty and larger than 256 MiB; see --all")
 	}
-	return nil
+	if err := m.app.printList(docs, []string{"MEMBER", "BEFORE", "SIZE"}, rows); failed == nil {
+		return err
+	}
+	return failed
+}
+
+func (m *upkeepRun) defragOne(ctx context.Context, s upkeep.Member, members []upkeep.Member) (upkeep.Member, error) {
+	if s.Leader {
+		if err := m.moveLeader(ctx, s, members); err != nil {
+			return s, err
+		}
+	}
+	m.app.note("member " + s.Name + " is defragmented and does not answer meanwhile")
+	return upkeep.Defragment(ctx, m.client, s)
 }
 
 // moveLeader has another member lead, if there is one. Only the leader itself can
@@ -191,5 +221,12 @@ func (a *app) maintenanceRecover(ctx context.Context, m *upkeepRun) error {
 		return &Error{Exit: ExitNotAcquired, Code: "resource_exhausted", Reason: "no_space", Message: oneLine(err),
 			Hint: "see conclave etcdctl get --prefix / --keys-only; the quota is etcd.quota_bytes", cause: err}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	members, err := upkeep.Look(ctx, m.client)
+	if err != nil { // what was asked for is done
+		a.note("etcd has recovered; its status could not be read: " + oneLine(err))
+	}
+	return a.printSpace(members)
 }

@@ -276,6 +276,9 @@ nothing and runs nothing. It exits with 1 if the host would refuse one of them.`
 				}
 				return err
 			})
+			if err == nil && len(views) == 0 {
+				a.note("there is nothing to verify: no plugin was added")
+			}
 			if err == nil {
 				err = a.print(views, rows)
 			}

@@ -216,6 +216,7 @@ func (l *lines) String() string {
 // In production plugins are changed on the host's own machine only, and a host whose
 // plugin was tampered with starts, says so, and is mended by its administrator.
 func TestPluginsOfAServingHost(t *testing.T) {
+	t.Parallel()
 	data, dir := t.TempDir(), t.TempDir()
 	path := filepath.Join(dir, "trial")
 	if err := writeTrial(path, `{"version":"1.0.0"}`); err != nil {

@@ -20,7 +20,7 @@ func (a *app) queueCommand() *cobra.Command {
   conclave queue dead requeue thumbnails --all`,
 	})
 	cmd.AddCommand(a.queuePutCommand(), a.queueTakeCommand(), a.queueWorkCommand(), a.queuePeekCommand(), a.queueStatsCommand(),
-		a.queueListCommand(), a.queuePauseCommand(), a.queueResumeCommand(), a.queueDeadCommand())
+		a.queueListCommand(), a.queuePauseCommand(), a.queueResumeCommand(), a.queueDeadCommand(), a.queueRemoveCommand())
 	return cmd
 }
 

@@ -28,6 +28,7 @@ const apartConfig = `recipes:
 // Where a recipe runs makes no difference to whoever uses it: scripts that were
 // written for recipes in the host's process run on processes of their own too.
 func TestScriptsWithRecipesApart(t *testing.T) {
+	t.Parallel()
 	p := scriptParams()
 	for _, name := range []string{"barriers", "config", "elections", "locks", "lockrun", "queues", "queuework", "services"} {
 		p.Files = append(p.Files, filepath.Join("testdata", "script", name+".txtar"))
@@ -41,6 +42,7 @@ func TestScriptsWithRecipesApart(t *testing.T) {
 }
 
 func TestRecipesApart(t *testing.T) {
+	t.Parallel()
 	p := scriptParams()
 	p.Dir = "testdata/apart"
 	p.Cmds["killrecipe"] = scriptKillRecipe

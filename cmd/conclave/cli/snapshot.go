@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclavehq/conclave/core/snapshot"
 	"github.com/conclavehq/conclave/core/snapshot/schedule"
+	"github.com/conclavehq/conclave/internal/tlsfiles"
 )
 
 func (a *app) snapshotCommand() *cobra.Command {
@@ -124,6 +125,10 @@ func readLogin(user, passwordFile string) (login, error) {
 		return login{}, usage("invalid_password-file", "such as: --user root --password-file secret", "a user needs a password, in one place")
 	case given:
 		return login{name, password}, nil
+	}
+	// A pipe, such as a shell's <(…), is its owner's.
+	if err := tlsfiles.Private(passwordFile); err != nil {
+		return login{}, usage("invalid_password-file", "", "--password-file: %v", err)
 	}
 	b, err := os.ReadFile(passwordFile)
 	if err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,11 @@ func flagError(cmd *cobra.Command, err error) error {
 		return e
 	}
 	hint := fmt.Sprintf("see %s --help", cmd.CommandPath())
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		if what := kindOf(bad.GetFlag().Value.Type()); what != "" {
+			return usage("invalid_"+bad.GetFlag().Name, hint, "--%s: %q is not %s", bad.GetFlag().Name, bad.GetValue(), what)
+		}
+	}
 	if unknown, ok := asUnknownFlag(err); ok && len(unknown) > 1 {
 		var names []string
 		visit := func(f *pflag.Flag) {
@@ -67,4 +73,19 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 	}
 	return usage("invalid_flag", hint, "%s", err)
+}
+
+// kindOf says what values a flag of pflag's own takes; the others say it themselves.
+func kindOf(kind string) string {
+	switch kind {
+	case "int", "int32", "int64":
+		return "a whole number"
+	case "float64":
+		return "a number"
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "a length of time, such as 15s"
+	}
+	return ""
 }

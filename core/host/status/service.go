@@ -121,6 +121,8 @@ func (s *Service) ListMembers(ctx context.Context, _ *hostv1.ListMembersRequest)
 	look := s.look(ctx)
 	switch {
 	case len(look.etcd.GetMembers()) > 0:
+	case look.refused && s.cfg.Client.Username != "": // whoever asks may ask again: an etcd that is busy checks a password for long
+		return nil, recipe.Errorf(codes.Unavailable, "no_quorum", "etcd has not let the host in: its login is refused, or still being checked")
 	case look.refused:
 		return nil, recipe.Errorf(codes.Unauthenticated, "unauthenticated", "etcd asks the host for a login that it does not have")
 	default:

@@ -128,6 +128,42 @@ func TestStatusSaysThatEtcdWantsALogin(t *testing.T) {
 	wantProblems(t, get(t, c).GetProblems())
 }
 
+// A host whose login etcd has not checked yet does not say that it has none: who asks
+// where the members are, as a host that joins does, may ask again.
+func TestMembersWhileALoginIsChecked(t *testing.T) {
+	t.Parallel()
+	own, faults := coretest.StartEtcd(t), coretest.NewFaults()
+	ctx := within(t)
+	root, err := clientv3.New(clientv3.Config{Endpoints: []string{own.Endpoint()}, Username: "root", Password: "secret",
+		DialOptions: faults.DialOptions()}) // before there is anything to log in to
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	_, c := start(t, root)
+	admin := own.Client(t)
+	if _, err := admin.UserAdd(ctx, "root", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.UserGrantRole(ctx, "root", "root"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.AuthEnable(ctx); err != nil {
+		t.Fatal(err)
+	}
+	checked := faults.LoseRequest(coretest.Method("Auth/Authenticate"), coretest.Always(), coretest.WithCode(codes.Unauthenticated))
+	if _, err := c.ListMembers(ctx, &hostv1.ListMembersRequest{}); grpcstatus.Code(err) != codes.Unavailable {
+		t.Errorf("before the login is checked: %v", err)
+	}
+	if checked.Fired() == 0 {
+		t.Fatal("the host did not log in")
+	}
+	checked.Disarm()
+	if list, err := c.ListMembers(ctx, &hostv1.ListMembersRequest{}); err != nil || len(list.GetMembers()) != 1 {
+		t.Errorf("after it: %v, %v", list, err)
+	}
+}
+
 func TestStatusNamesAlarms(t *testing.T) {
 	t.Parallel()
 	own := coretest.StartEtcd(t, coretest.WithConfig(func(c *embedded.Config) { c.QuotaBytes = 4 << 20 }))

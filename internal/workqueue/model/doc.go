@@ -15,14 +15,25 @@
 // In every state of a configuration that holds: an effect was applied at most
 // once; who was told that its ack succeeded has its effect applied, and who was
 // told that it is stale never will have; no item is put twice; an item that was
-// put is in the queue, or acked, or was deleted by hand. In every state that only
-// faults lead on from, nothing is left in the queue while somebody consumes.
+// put is in the queue, or acked, or was deleted by hand or by a forced removal; what
+// is in the queue is in one that is listed; what is in a bundle is nowhere else. In
+// every state that only faults lead on from, nothing is left in the queue while
+// somebody consumes.
+//
+// Of an ack at a host "stale" says that it will not be applied any more; that it was
+// before may only be out of sight if the history was compacted, or if the session's key
+// did not stand.
 //
 // # Abstractions
 //
-// Items have no order, priority, delay or group, and all claims are of one item:
-// what is compared and moved does not depend on them. A restart of etcd is what
-// it does to requests: their replies are lost.
+// Items have no order, priority, delay or group, and all claims are of one item, but
+// with [Config.Bundles]: what is compared and moved does not depend on them. There a
+// bundle always holds both items, and what was one goes on one delivery at a time. Its
+// key is known by its session: there is never a second one beside it. With
+// [Config.Parcels] a claim of both items stands for one that makes several keys, each
+// with what one caller takes, and the keys are those of single items. A forced removal
+// deletes items one at a time, in any order. With [Config.Lanes] every item fills a
+// segment. A restart of etcd is what it does to requests: their replies are lost.
 //
 // # Failure
 //

@@ -1,8 +1,10 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +44,30 @@ func holdsCases() []holdsCase {
 			Faults: Faults{LoseReply: 1, DropOut: 1, DropHere: 1}}},
 		{"1 item, 2 served consumers; 2 lost replies, visibility", false, Config{Items: 1, Consumers: 2, Served: true,
 			Faults: Faults{LoseReply: 2, Visibility: 1}}},
+		{"1 item, 2 consumers; removal, lost reply, crash", false, Config{Items: 1, Consumers: 2, Remove: Empty,
+			Faults: Faults{LoseReply: 1, Crash: 1}}},
+		{"1 item, 2 consumers; removal, 2 lost replies, expiry", true, Config{Items: 1, Consumers: 2, Remove: Empty,
+			Faults: Faults{LoseReply: 2, Expire: 1}}},
+		{"1 item, 1 consumer; forced removal, dedup page, 2 lost replies", false, Config{Items: 1, Consumers: 1, Remove: Forced,
+			Faults: Faults{LoseReply: 2, Forget: 1}}},
+		{"1 item, 2 consumers; forced removal, lost reply, visibility", true, Config{Items: 1, Consumers: 2, Remove: Forced,
+			Faults: Faults{LoseReply: 1, Visibility: 1}}},
+		{"2 items, 1 consumer; forced removal", false, Config{Items: 2, Consumers: 1, Remove: Forced}},
+		{"2 items in segments, 1 consumer; forced removal", true, Config{Items: 2, Consumers: 1, Lanes: true, Once: true, Remove: Forced}},
+		{"1 item, 2 callers; lost reply, second call, visibility", false, Config{Items: 1, Consumers: 2, Served: true, Hosts: true, Shared: true,
+			Faults: Faults{LoseReply: 1, Again: 1, Visibility: 1}}},
+		{"1 item, 2 callers; second call, burial, compaction, expiry", false, Config{Items: 1, Consumers: 2, Served: true, Hosts: true, Shared: true,
+			Faults: Faults{Again: 1, Bury: 1, Compact: 1, Expire: 1}}},
+		{"1 item, 2 callers; forced removal, second call", false, Config{Items: 1, Consumers: 2, Served: true, Hosts: true, Shared: true,
+			Remove: Forced, Faults: Faults{Again: 1}}},
+		{"1 item, 2 served consumers; forced removal, second call", true, Config{Items: 1, Consumers: 2, Served: true, Hosts: true, Remove: Forced,
+			Faults: Faults{Again: 1}}},
+		{"2 items, 1 served consumer; forced removal, second call, lost reply", true, Config{Items: 2, Consumers: 1, Served: true, Hosts: true, Once: true,
+			Remove: Forced, Faults: Faults{Again: 1, LoseReply: 1}}},
+		{"1 item, 2 served consumers; second call, lost reply, key by hand", true, Config{Items: 1, Consumers: 2, Served: true, Hosts: true,
+			Faults: Faults{Again: 1, LoseReply: 1, DropHere: 1}}},
+		{"1 item, 2 served consumers; second call, expiry, visibility", true, Config{Items: 1, Consumers: 2, Served: true, Hosts: true,
+			Faults: Faults{Again: 1, Expire: 1, Visibility: 1}}},
 	}
 }
 
@@ -50,7 +76,7 @@ func TestTheProtocolHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range holdsCases() {
+	for _, c := range slices.Concat(holdsCases(), bundleCases()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			if c.large && !soaking() {
@@ -68,14 +94,21 @@ func TestTheProtocolHolds(t *testing.T) {
 	}
 }
 
-// Without a guard the search finds the harm that it keeps off.
-func TestEveryGuardIsNeeded(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		defect Defect
-		harm   string
-		cfg    Config
-	}{
+// atHosts is a configuration whose consumers are served.
+func atHosts(c Config) Config {
+	c.Served, c.Hosts = true, true
+	return c
+}
+
+type defectCase struct {
+	name   string
+	defect Defect
+	harm   string
+	cfg    Config
+}
+
+func defectCases() []defectCase {
+	return []defectCase{
 		{"an ack without its token", AckUnguarded, "applied twice", Config{Faults: Faults{LoseReply: 1}}},
 		{"a claim without its session", ClaimWithoutHere, "left in the queue", Config{Faults: Faults{LoseReply: 1, Expire: 1}}},
 		{"a claim that is not repeated", ClaimNotRepeated, "left in the queue", Config{Faults: Faults{LoseReply: 1}}},
@@ -87,10 +120,30 @@ func TestEveryGuardIsNeeded(t *testing.T) {
 		{"no note of a served delivery's end", NoNote, "confirmed has no effect", Config{Served: true, Faults: Faults{LoseReply: 1, Visibility: 1}}},
 		{"a repeated enqueue without its key", DedupIgnored, "put twice", Config{Faults: Faults{LoseReply: 1}}},
 		{"nobody inherits", DeathUnnoticed, "left in the queue", Config{Faults: Faults{Expire: 1}}},
-	} {
+		{"a removal of what is not empty", RemoveUnguarded, "not listed", Config{Remove: Empty}},
+		{"a removal among consumers", RemoveAmongUsers, "left in the queue", Config{Items: 2, Once: true, Remove: Empty, Faults: Faults{Expire: 1}}},
+		{"an enqueue from before a removal", EnqueueUnguarded, "put twice", Config{Remove: Empty, Faults: Faults{LoseReply: 1, Crash: 1}}},
+		{"an enqueue that does not list the queue again", ListedForGood, "not listed", Config{Items: 2, Consumers: 1, Once: true, Remove: Forced}},
+		{"an enqueue that is repeated across a removal", RepeatedAcross, "put twice", Config{Remove: Empty, Faults: Faults{LoseReply: 1, Crash: 1}}},
+		{"dedup keys that go unseen", ForgottenUnseen, "put twice", Config{Consumers: 1, Remove: Forced, Faults: Faults{LoseReply: 1, Forget: 1}}},
+		{"a delivery that is deleted without its session's key", DropKeepsHere, "confirmed has no effect", Config{Remove: Forced, Faults: Faults{LoseReply: 1}}},
+		{"lanes that are numbered anew", LanesAnew, "left in the queue", Config{Items: 2, Consumers: 1, Lanes: true, Once: true, Remove: Forced}},
+		{"a host that goes by the note", NoteAtHosts, "confirmed has no effect", atHosts(Config{Shared: true, Faults: Faults{LoseReply: 1, Visibility: 1}})},
+		{"a standing delivery that is called stale", StaleWithoutHere, "called stale has its effect", atHosts(Config{Faults: Faults{Again: 1, DropHere: 1}})},
+		{"a look into the history that takes a return for an ack", HistoryWithoutPuts, "confirmed has no effect", atHosts(Config{Shared: true, Faults: Faults{Again: 1, Visibility: 1}})},
+		{"one that takes a burial for an ack", HistoryWithoutPuts, "confirmed has no effect", atHosts(Config{Shared: true, Faults: Faults{Again: 1, Bury: 1}})},
+		{"one that takes a removal for an ack", HistoryWithoutHere, "confirmed has no effect", atHosts(Config{Shared: true, Remove: Forced})},
+		{"one that takes for an ack what was removed without its session", HistoryWithoutStood, "confirmed has no effect",
+			atHosts(Config{Shared: true, Remove: Forced, Faults: Faults{DropHere: 1}})},
+	}
+}
+
+// Without a guard the search finds the harm that it keeps off.
+func TestEveryGuardIsNeeded(t *testing.T) {
+	for _, c := range slices.Concat(defectCases(), bundleDefects()) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			c.cfg.Items, c.cfg.Consumers = 1, 2
+			c.cfg.Items, c.cfg.Consumers = max(c.cfg.Items, 1), cmp.Or(c.cfg.Consumers, 2)
 			if soaking() { // the defect ends a search early, its absence does not
 				if right := search.Search(New(c.cfg), bound); right.Violation != "" || right.Cut {
 					t.Fatalf("without the defect: %s", right)

@@ -1,8 +1,6 @@
 package model
 
 import (
-	"fmt"
-
 	search "github.com/conclavehq/conclave/internal/waitqueue/model"
 )
 
@@ -25,6 +23,17 @@ const (
 	actCancel
 	actDropOut
 	actDropHere
+	actAgain
+	actBury
+	actCompact
+	actRemove
+	actGather
+	actAckAll
+	actSplit
+	actSplitByOther
+	actDropAll
+	actPause
+	actUnpause
 )
 
 // Queue is the protocol as a transition system.
@@ -43,8 +52,12 @@ const producers = maxConsumers
 // Start implements search.Model: producers are about to put, consumers to come.
 func (m *Queue) Start() State {
 	s := State{Left: m.cfg.Faults}
+	if m.cfg.There {
+		m.stock(&s)
+		return s
+	}
 	for p := range m.cfg.Items {
-		s.Producers[p].request(request{Op: opEnqueue, Item: int8(p)})
+		s.Producers[p].request(m.prepare(&s, p))
 	}
 	return s
 }
@@ -56,7 +69,7 @@ func (a *actor) request(r request) {
 // Next implements search.Model.
 func (m *Queue) Next(s *State, emit func(search.Step, *State)) {
 	for c := range m.cfg.Consumers {
-		m.request(s, &s.Consumers[c], c, c, emit)
+		m.request(s, &s.Consumers[c], c, m.session(c), emit)
 		m.consume(s, c, emit)
 		m.faults(s, c, emit)
 	}
@@ -68,10 +81,14 @@ func (m *Queue) Next(s *State, emit func(search.Step, *State)) {
 			n := *s
 			n.Left.DropOut--
 			n.Rev++
-			n.Items[i].At, n.Items[i].Mod = erased, 0
+			n.Items[i].At, n.Items[i].Mod, n.Items[i].Of = erased, 0, 0
 			emit(search.Step{Actor: int8(i), Act: actDropOut, Fault: true}, &n)
 		}
 	}
+	m.hands(s, emit)
+	m.request(s, &s.Remover, remover, 0, emit)
+	m.remove(s, emit)
+	m.compact(s, emit)
 }
 
 // request moves an actor's request on.
@@ -101,7 +118,7 @@ func (m *Queue) request(s *State, a *actor, id, who int, emit func(search.Step, 
 		m.answer(&n, b, id)
 		emit(search.Step{Actor: int8(id), Act: actAnswer, Arg: int8(a.Req.Op)}, &n)
 	}
-	if a.Sent && s.Left.LoseReply > 0 {
+	if a.Sent && s.Left.LoseReply > 0 && a.Req.Op != opResume { // a read may be repeated
 		m.lose(s, a, id, emit)
 	}
 }
@@ -116,17 +133,40 @@ func (m *Queue) lose(s *State, a *actor, id int, emit func(search.Step, *State))
 	}
 	again := true
 	switch a.Req.Op {
+	case opEnqueue:
+		if m.cfg.Remove != Kept {
+			if !b.Doubt {
+				b.Doubt, b.Mod = true, a.Req.Mod
+			}
+			m.enqueueAgain(&n, b, id-producers)
+			emit(search.Step{Actor: int8(id), Act: actLoseReply, Arg: int8(a.Req.Op), Fault: true}, &n)
+			return
+		}
 	case opClaim:
 		b.Doubt = true
 		again = !m.is(ClaimNotRepeated)
+	case opGather:
+		b.Doubt = true
+		again = !m.is(BundleNotRepeated)
+	case opAckAll:
+		b.Doubt = !m.is(BundleAckForgotten)
+		b.request(request{Op: opSplit, Mod: a.Req.Mod})
+		emit(search.Step{Actor: int8(id), Act: actLoseReply, Arg: int8(a.Req.Op), Fault: true}, &n)
+		return
+	case opSplit:
+		again = !m.is(SplitNotRepeated)
 	case opAck:
 		b.Doubt = !m.is(AckNotRepeated)
-	case opInherit, opOverdue, opTidy:
+	case opInherit, opInheritAll, opOverdue, opTidy, opHead:
 		again = false // the next look finds what is left to do
+	case opDrop, opDropOut, opDropAll, opForget, opRemove:
+		*b = actor{Phase: over, Late: b.Late} // the operator is told that nobody knows
 	}
-	if again {
+	switch {
+	case b.Phase == over:
+	case again:
 		b.request(a.Req)
-	} else {
+	default:
 		b.Phase, b.Req, b.Doubt = idle, request{}, false
 	}
 	emit(search.Step{Actor: int8(id), Act: actLoseReply, Arg: int8(a.Req.Op), Fault: true}, &n)
@@ -144,6 +184,9 @@ func (a *actor) late(r request) bool {
 }
 
 func (s *State) actor(id int) *actor {
+	if id == remover {
+		return &s.Remover
+	}
 	if id >= producers {
 		return &s.Producers[id-producers]
 	}
@@ -157,14 +200,20 @@ func (m *Queue) answer(s *State, a *actor, id int) {
 	a.Phase, a.Req, a.Sent, a.Applied, a.Rep, a.Doubt = idle, request{}, false, false, reply{}, false
 	switch r.Op {
 	case opEnqueue:
-		a.Phase = over
+		m.enqueued(s, a, id-producers, rep, doubt)
+	case opRemove:
+		if rep.Code == codeDone {
+			a.Phase = over
+		}
+	case opResume:
+		m.resumed(s, a, id, r, rep)
 	case opArrive:
 		if rep.Code == codeNoSession {
 			a.Phase = over
 		}
 		if a.Here = rep.Mod; doubt && a.Phase != over {
 			a.Doubt = true
-			a.request(request{Op: opClaim, Item: a.Item, Mod: a.Mod, Here: a.Here})
+			a.request(m.claimAgain(a))
 		}
 	case opClaim:
 		switch {
@@ -173,12 +222,24 @@ func (m *Queue) answer(s *State, a *actor, id int) {
 			a.request(request{Op: opArrive})
 		case rep.Code == codeNoSession:
 			a.Here = 0
+		case rep.Code == codePaused && doubt:
+			a.Doubt = true
+			a.request(r)
 		case rep.Code == codeDone, rep.Code == codeFound && doubt:
 			a.Phase, a.Item, a.Mod = holding, r.Item, rep.Mod
 			s.Verdicts[id][r.Item] = verdict{Token: rep.Mod}
 		}
 	case opAck:
+		if m.cfg.Hosts {
+			m.ended(s, id, r, rep, doubt)
+			return
+		}
 		s.conclude(id, r, rep, doubt)
+		a.put(r.Item)
+	case opReturn:
+		a.put(r.Item)
+	case opGather, opAckAll, opSplit:
+		m.answered(s, a, id, r, rep, doubt)
 	}
 }
 
@@ -204,25 +265,28 @@ func (m *Queue) consume(s *State, c int, emit func(search.Step, *State)) {
 		emit(act, &n)
 	}
 	if a.Phase == over {
-		if !s.Dead[c] {
+		if !s.Dead[m.session(c)] {
 			n := *s
-			n.expire(c)
+			n.expire(m.session(c))
 			emit(search.Step{Actor: int8(c), Act: actEndOfLease}, &n)
 		}
 		return
 	}
-	if s.Dead[c] && a.Phase != busy {
+	if s.Dead[m.session(c)] && a.Phase != busy {
 		n := *s
 		n.Consumers[c].stop()
 		emit(search.Step{Actor: int8(c), Act: actNotice}, &n)
 	}
 	switch a.Phase {
 	case idle:
-		m.look(s, c, send)
+		m.look(s, c, send, emit)
+		m.lookTogether(s, c, send)
 		m.tidy(s, c, send)
 	case holding:
-		r := request{Item: a.Item, Of: int8(c), Mod: a.Mod, Here: a.Here}
-		r.Op = opAck
+		r := request{Op: opAck, Item: a.Item, Of: int8(m.session(c)), Mod: a.Mod, Here: a.Here}
+		if m.cfg.Hosts {
+			r.Op, r.Here = opResume, 0
+		}
 		send(search.Step{Actor: int8(c), Act: actAck, Arg: a.Item}, r)
 		if !m.cfg.Once || s.Items[a.Item].Nacks == 0 {
 			n := *s
@@ -232,7 +296,9 @@ func (m *Queue) consume(s *State, c int, emit func(search.Step, *State)) {
 			emit(search.Step{Actor: int8(c), Act: actNack, Arg: a.Item}, &n)
 		}
 	case settling:
-		send(search.Step{Actor: int8(c), Act: actReturn, Arg: a.Item}, request{Op: opReturn, Item: a.Item, Of: int8(c), Mod: a.Mod})
+		send(search.Step{Actor: int8(c), Act: actReturn, Arg: a.Item}, request{Op: opReturn, Item: a.Item, Of: int8(m.session(c)), Mod: a.Mod})
+	case gripping, sorting:
+		m.handle(s, c, emit)
 	}
 }
 
@@ -247,16 +313,25 @@ func (a *actor) stop() {
 }
 
 // look reads the queue, and goes for something in it.
-func (m *Queue) look(s *State, c int, send func(search.Step, request)) {
+func (m *Queue) look(s *State, c int, send func(search.Step, request), move func(search.Step, *State)) {
 	a := &s.Consumers[c]
 	if a.Here == 0 {
 		send(search.Step{Actor: int8(c), Act: actLook}, request{Op: opArrive})
 		return
 	}
+	if now := m.cursor(s, c); m.cfg.Lanes && now != a.Cursor {
+		n := *s
+		n.Consumers[c].Cursor = now
+		move(search.Step{Actor: int8(c), Act: actLook}, &n)
+		return
+	}
+	if m.cfg.Lanes && a.Cursor > s.Head {
+		send(search.Step{Actor: int8(c), Act: actLook}, request{Op: opHead, Of: a.Cursor})
+	}
 	for i := range m.cfg.Items {
 		it := s.Items[i]
 		switch {
-		case it.At == ready:
+		case it.At == ready && m.visible(a, &it) && !s.Paused && !m.about(s, c, int8(i)):
 			send(search.Step{Actor: int8(c), Act: actLook, Arg: int8(i)}, request{Op: opClaim, Item: int8(i), Mod: it.Mod, Here: a.Here})
 		case it.At == out && (s.Here[it.By] == 0 && s.Work[it.By] || m.is(InheritUnguarded)) && !m.is(DeathUnnoticed):
 			send(search.Step{Actor: int8(c), Act: actLook, Arg: int8(i)}, request{Op: opInherit, Item: int8(i), Of: it.By, Mod: it.Mod})
@@ -285,17 +360,21 @@ func (m *Queue) faults(s *State, c int, emit func(search.Step, *State)) {
 			emit(act, &n)
 		}
 	}
-	if !s.Dead[c] {
+	own := m.session(c) == c // others have the one of consumer 0
+	if own && !s.Dead[c] {
 		fault(search.Step{Act: actExpire}, func(f *Faults) *int8 { return &f.Expire }, func(n *State) { n.expire(c) })
 	}
 	if a.Phase != over {
 		fault(search.Step{Act: actCrash}, func(f *Faults) *int8 { return &f.Crash }, func(n *State) { n.Consumers[c].stop() })
 	}
-	if s.Here[c] != 0 {
+	if own && s.Here[c] != 0 {
 		fault(search.Step{Act: actDropHere}, func(f *Faults) *int8 { return &f.DropHere }, func(n *State) {
 			n.Rev++
 			n.Here[c] = 0
 		})
+	}
+	if a.Phase == busy && (a.Req.Op == opAckAll && a.Sent || a.Req.Op == opSplit && a.Doubt) {
+		fault(search.Step{Act: actCancel}, func(f *Faults) *int8 { return &f.Cancel }, func(n *State) { m.cancelAll(n, c) })
 	}
 	if a.Phase == busy && a.Req.Op == opAck && a.Sent {
 		fault(search.Step{Act: actCancel}, func(f *Faults) *int8 { return &f.Cancel }, func(n *State) {
@@ -304,60 +383,18 @@ func (m *Queue) faults(s *State, c int, emit func(search.Step, *State)) {
 				return
 			}
 			n.Verdicts[c][a.Req.Item].Told = unknown
+			if b.Hands[a.Req.Item].How != handNone {
+				b.cancel(a.Req.Item)
+				return
+			}
 			b.Phase, b.Item, b.Mod, b.Req, b.Sent, b.Applied, b.Rep = settling, a.Req.Item, a.Req.Mod, request{}, false, false, reply{}
 		})
 	}
+	if a.Phase == busy && a.Sent && (a.Req.Op == opAck || a.Req.Op == opResume) {
+		fault(search.Step{Act: actAgain}, func(f *Faults) *int8 { return &f.Again }, func(n *State) { m.again(n, c) })
+	}
+	if a.Phase == gripping || a.Phase == busy && a.Req.Op == opAckAll {
+		fault(search.Step{Act: actSplitByOther}, func(f *Faults) *int8 { return &f.Split }, func(n *State) { m.splitByOther(n, c) })
+	}
 	m.visibility(s, c, fault)
-}
-
-// visibility ends the time of a delivery: its own process returns it, or, of a
-// served session, anybody who consumes.
-func (m *Queue) visibility(s *State, c int, fault func(search.Step, func(*Faults) *int8, func(*State))) {
-	budget := func(f *Faults) *int8 { return &f.Visibility }
-	a := &s.Consumers[c]
-	if !m.cfg.Served {
-		if a.Phase == holding {
-			fault(search.Step{Act: actVisibility}, budget, func(n *State) {
-				n.Consumers[c].request(request{Op: opReturn, Item: a.Item, Of: int8(c), Mod: a.Mod})
-			})
-		}
-		return
-	}
-	if a.Phase != idle || a.Here == 0 {
-		return
-	}
-	for i := range m.cfg.Items {
-		if it := s.Items[i]; it.At == out {
-			fault(search.Step{Act: actVisibility, Arg: int8(i)}, budget, func(n *State) {
-				n.Consumers[c].request(request{Op: opOverdue, Item: int8(i), Of: it.By, Mod: it.Mod})
-			})
-		}
-	}
-}
-
-// Describe implements search.Model.
-func (m *Queue) Describe(st search.Step) string {
-	who := fmt.Sprintf("consumer %d", st.Actor)
-	if st.Actor >= producers {
-		who = fmt.Sprintf("producer %d", st.Actor-producers)
-	}
-	request := [...]string{"", "enqueue", "arrive", "claim", "ack", "return", "inherit", "overdue", "tidy"}
-	switch st.Act {
-	case actSend:
-		return fmt.Sprintf("%s sends %s", who, request[st.Arg])
-	case actApply:
-		return fmt.Sprintf("etcd applies %s of %s", request[st.Arg], who)
-	case actAnswer:
-		return fmt.Sprintf("%s hears the answer to %s", who, request[st.Arg])
-	case actLate:
-		return fmt.Sprintf("etcd applies a late %s of %s", request[st.Arg], who)
-	case actLoseReply:
-		return fmt.Sprintf("%s hears no answer to %s", who, request[st.Arg])
-	}
-	what := [...]string{"", "", "", "", "looks, and goes for item", "acks item", "nacks item", "notices that its session has ended", "'s lease ends",
-		"returns item", "", "'s lease ends unnoticed", "stops", "meets a delivery whose time is over: item", "gives its ack up", "", "'s key is deleted by hand"}
-	if st.Act == actDropOut {
-		return fmt.Sprintf("the delivery of item %d is deleted by hand", st.Actor)
-	}
-	return fmt.Sprintf("%s %s %d", who, what[st.Act], st.Arg)
 }

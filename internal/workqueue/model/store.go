@@ -1,18 +1,18 @@
 package model
 
+import "cmp"
+
 // apply is etcd: it applies a request of an actor, and returns the answer.
 func (m *Queue) apply(s *State, who int, r request) reply {
-	i := &s.Items[r.Item]
 	switch r.Op {
 	case opEnqueue:
-		if i.Dedup && !m.is(DedupIgnored) {
-			return reply{Code: codeRefused}
-		}
-		s.Rev++
-		if i.At != nowhere {
-			s.Harm = harmTwice
-		}
-		*i = item{At: ready, Mod: s.Rev, Puts: i.Puts + 1, Dedup: true, Effects: i.Effects, Token: i.Token}
+		return m.enqueue(s, r)
+	case opResume:
+		return m.resume(s, who, r)
+	case opHead:
+		s.Head = r.Of
+	case opDrop, opDropOut, opDropAll, opForget, opRemove:
+		return m.dropped(s, r)
 	case opArrive:
 		if s.Dead[who] {
 			return reply{Code: codeNoSession}
@@ -22,6 +22,8 @@ func (m *Queue) apply(s *State, who int, r request) reply {
 			s.Here[who], s.Work[who] = s.Rev, true
 		}
 		return reply{Code: codeDone, Mod: s.Here[who]}
+	case opGather, opAckAll, opSplit, opInheritAll:
+		return m.together(s, who, r)
 	case opClaim:
 		return m.claim(s, who, r)
 	case opAck:
@@ -34,7 +36,7 @@ func (m *Queue) apply(s *State, who int, r request) reply {
 	default:
 		return m.giveBack(s, r)
 	}
-	return reply{Code: codeDone, Mod: s.Rev}
+	return reply{Code: codeDone}
 }
 
 func (m *Queue) claim(s *State, who int, r request) reply {
@@ -44,11 +46,13 @@ func (m *Queue) claim(s *State, who int, r request) reply {
 		return reply{Code: codeNoSession}
 	case i.At == out && int(i.By) == who:
 		return reply{Code: codeFound, Mod: i.Mod}
+	case s.Paused:
+		return reply{Code: codePaused}
 	case i.At != ready || i.Mod != r.Mod:
 		return reply{Code: codeRefused}
 	}
 	s.Rev++
-	i.At, i.By, i.Mod = out, int8(who), s.Rev
+	i.At, i.By, i.Mod, i.Segment = out, int8(who), s.Rev, 0
 	s.Notes[who][r.Item] = false
 	return reply{Code: codeDone, Mod: s.Rev}
 }
@@ -70,10 +74,11 @@ func (m *Queue) ack(s *State, who int, r request) reply {
 		}
 	}
 	s.Rev++
+	m.leave(s, int8(who), r.Item, r.Mod, s.standing(int8(who)))
 	i.Effects++
-	i.Token, i.At, i.Mod = r.Mod, acked, 0
+	i.Token, i.At, i.Mod, i.Of = cmp.Or(r.Too, r.Mod), acked, 0, 0
 	s.Notes[who][r.Item] = false
-	return reply{Code: codeDone, Mod: s.Rev}
+	return reply{Code: codeDone}
 }
 
 // giveBack returns a delivery to the queue.
@@ -91,15 +96,22 @@ func (m *Queue) giveBack(s *State, r request) reply {
 	if i.At == acked {
 		s.Harm = harmAfterAck
 	}
-	i.At, i.Mod = ready, s.Rev
+	m.leave(s, r.Of, r.Item, r.Mod, s.standing(r.Of)|trailPut)
+	i.At, i.Mod, i.Of = ready, s.Rev, 0
+	if r.Op == opBury {
+		i.At = buried
+	}
 	if r.Op == opOverdue && !s.Dead[r.Of] && !m.is(NoNote) {
 		s.Notes[r.Of][r.Item] = true
 	}
-	return reply{Code: codeDone, Mod: s.Rev}
+	return reply{Code: codeDone}
 }
 
 // holds tells whether deliveries of a session stand.
 func (m *Queue) holds(s *State, who int8) bool {
+	if s.Outs[who] != 0 && !m.is(TidyMindsSingles) {
+		return true
+	}
 	for i := range m.cfg.Items {
 		if s.Items[i].At == out && s.Items[i].By == who {
 			return true

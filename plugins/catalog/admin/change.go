@@ -98,8 +98,8 @@ func (s *Service) add(ctx context.Context, pkg *catalog.Package) (_ *plugin, err
 		return nil, err
 	}
 	defer done()
-	if s.reserved(name) {
-		return nil, fmt.Errorf("plugin %q: %w", name, errReserved)
+	if err := s.forbidden(name); err != nil {
+		return nil, fmt.Errorf("plugin %q: %w", name, err)
 	}
 	if p := s.find(name); p != nil {
 		return nil, fmt.Errorf("plugin %q, version %s, %w: conclave plugin upgrade exchanges it", name, p.pin.Version, catalog.ErrExists)
@@ -158,6 +158,14 @@ func (s *Service) stop(ctx context.Context, h Host, p *plugin) error {
 	}
 	s.set(func() { p.hosted = false })
 	return err
+}
+
+// clear is stop where something follows that must not fail with it: the host has let go
+// of the recipe also after an error.
+func (s *Service) clear(ctx context.Context, h Host, p *plugin) {
+	if err := s.stop(ctx, h, p); err != nil {
+		s.cfg.Log.Warn("a plugin did not stop in order", "plugin", p.name, "error", err)
+	}
 }
 
 // upgrade exchanges a plugin for another version of it.
@@ -221,12 +229,10 @@ func (s *Service) exchange(ctx context.Context, h Host, p *plugin, pkg *catalog.
 
 // mended starts a plugin that was refused. When that fails, it is refused again.
 func (s *Service) mended(ctx context.Context, h Host, p *plugin, pkg *catalog.Package, prepared *catalog.Plugin) error {
-	if s.reserved(p.name) {
-		return fmt.Errorf("plugin %q: %w", p.name, errReserved)
+	if err := s.forbidden(p.name); err != nil {
+		return fmt.Errorf("plugin %q: %w", p.name, err)
 	}
-	if err := s.stop(ctx, h, p); err != nil {
-		return err
-	}
+	s.clear(ctx, h, p)
 	next := &plugin{name: p.name, pin: prepared.Pin, prepared: prepared}
 	err := s.start(ctx, h, next)
 	if err == nil && pkg != nil {
@@ -307,9 +313,7 @@ func (s *Service) remove(ctx context.Context, name string) error {
 	defer done()
 	p := s.find(name)
 	if p != nil {
-		if err := s.stop(ctx, h, p); err != nil {
-			s.cfg.Log.Warn("a plugin did not stop in order", "plugin", name, "error", err)
-		}
+		s.clear(ctx, h, p)
 		s.set(func() { delete(s.plugins, name) })
 	}
 	if p != nil && p.path != "" {

@@ -108,6 +108,8 @@ type setting struct {
 	plugins string // the section of the configuration
 	recipes map[string]host.RecipeConfig
 	paths   []string
+
+	inprocess string // the plugin that the configuration wants in the host's process
 }
 
 // newHouse starts a host, which ends with the test.
@@ -121,7 +123,8 @@ func newHouse(t *testing.T, data string, s setting) *house {
 	must(t, err)
 	h.launch = launcher.New(launcher.Config{Log: log})
 	h.service = admin.New(admin.Config{Catalog: c, Launcher: h.launch, Log: log, Reserved: []string{"lock"},
-		Off: func(name string) bool { return s.recipes[name].Mode == host.Off }})
+		Off:       func(name string) bool { return s.recipes[name].Mode == host.Off },
+		Inprocess: func(name string) bool { return s.inprocess == name }})
 	if err := h.service.Load(within(t)); err != nil {
 		t.Log(err)
 	}

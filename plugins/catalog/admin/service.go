@@ -19,7 +19,7 @@ import (
 // undoing is how long it may take to take back what has failed.
 const undoing = 10 * time.Second
 
-// A Config says what a Service works with. All fields but Reserved and Off are needed.
+// A Config says what a Service works with. Catalog, Launcher and Log are needed.
 type Config struct {
 	// Catalog has the plugins.
 	Catalog *catalog.Catalog
@@ -31,6 +31,9 @@ type Config struct {
 	Reserved []string
 	// Off says which plugins the host's configuration switches off.
 	Off func(name string) bool
+	// Inprocess says which plugins the host's configuration wants in the host's own
+	// process, where none can be: they are refused.
+	Inprocess func(name string) bool
 }
 
 // A Host is what a Service changes: *host.Host.
@@ -70,6 +73,9 @@ func New(cfg Config) *Service {
 	if cfg.Off == nil {
 		cfg.Off = func(string) bool { return false }
 	}
+	if cfg.Inprocess == nil {
+		cfg.Inprocess = func(string) bool { return false }
+	}
 	return &Service{cfg: cfg, plugins: map[string]*plugin{}, busy: map[string]bool{}}
 }
 
@@ -94,8 +100,8 @@ func (s *Service) Load(ctx context.Context) error {
 // take makes a plugin of an entry of the catalog.
 func (s *Service) take(e catalog.Entry) *plugin {
 	p := &plugin{name: e.Name, pin: e.Pin, err: e.Err}
-	if p.err == nil && s.reserved(e.Name) {
-		p.err = errReserved
+	if p.err == nil {
+		p.err = s.forbidden(e.Name)
 	}
 	if p.err == nil {
 		p.prepared = e.Plugin
@@ -121,6 +127,20 @@ var errReserved = errors.New("the host has a recipe of that name of its own")
 
 func (s *Service) reserved(name string) bool { return slices.Contains(s.cfg.Reserved, name) }
 
+// ErrInprocess says that the host's configuration wants a plugin where none can run.
+var ErrInprocess = errors.New("a plugin runs in a process of its own: take the mode out, or write subprocess")
+
+// forbidden says why no plugin of the name can run on the host.
+func (s *Service) forbidden(name string) error {
+	switch {
+	case s.reserved(name):
+		return errReserved
+	case s.cfg.Inprocess(name):
+		return fmt.Errorf("%w: recipes.%s.mode: %w", errRefused, name, ErrInprocess)
+	}
+	return nil
+}
+
 // LoadPath takes in a plugin that lies somewhere, for a development host: it is not
 // pinned, takes the place of a pinned one of its name, and is read anew when it is
 // restarted. A binary without a manifest is run to ask it what it is. The error is of
@@ -131,8 +151,8 @@ func (s *Service) LoadPath(ctx context.Context, path string) error {
 		return err
 	}
 	name := prepared.Manifest.Name
-	if s.reserved(name) {
-		return fmt.Errorf("plugin %q: %w", name, errReserved)
+	if err := s.forbidden(name); err != nil {
+		return fmt.Errorf("plugin %q: %w", name, err)
 	}
 	run, err := s.launch(prepared)
 	if err != nil {

@@ -34,8 +34,23 @@ type ledger struct {
 
 // A tail is the endings of a name that are not written.
 type tail struct {
-	first int64 // revision of the oldest, kept or not
-	ended []found
+	first  int64   // revision of the oldest, kept or not
+	ended  []found // as many as are kept; then a ring
+	oldest int     // where it begins
+}
+
+func (t *tail) add(f found, keep int) {
+	if len(t.ended) < keep {
+		t.ended = append(t.ended, f)
+		return
+	}
+	t.ended[t.oldest] = f
+	t.oldest = (t.oldest + 1) % keep
+}
+
+// inOrder returns the endings, oldest first.
+func (t *tail) inOrder() []found {
+	return slices.Concat(t.ended[t.oldest:], t.ended[:t.oldest])
 }
 
 // A shelf is the chunks of a name that stand in etcd, oldest first.
@@ -81,11 +96,7 @@ func (l *ledger) add(f found) {
 		t = &tail{first: f.rev}
 		l.tails[f.segment] = t
 	}
-	if len(t.ended) == l.keep {
-		t.ended[0] = found{}
-		t.ended = t.ended[1:]
-	}
-	t.ended = append(t.ended, f)
+	t.add(f, l.keep)
 	l.signal()
 }
 
@@ -192,10 +203,11 @@ func (l *ledger) next(now time.Time) mark {
 
 // entry makes the next chunk of a name, and puts it on the shelf.
 func (l *ledger) entry(segment string, t *tail, now time.Time) entry {
-	n := len(t.ended)
-	e := entry{segment: segment, key: chunkKey{rev: t.ended[n-1].rev, unix: now.Unix(), n: n}}
-	for i := range t.ended {
-		e.endings = append(e.endings, t.ended[i].ending())
+	ended := t.inOrder()
+	n := len(ended)
+	e := entry{segment: segment, key: chunkKey{rev: ended[n-1].rev, unix: now.Unix(), n: n}}
+	for i := range ended {
+		e.endings = append(e.endings, ended[i].ending())
 	}
 	l.stands(segment, e.key)
 	s := l.shelves[segment]

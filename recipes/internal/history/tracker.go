@@ -26,7 +26,9 @@ type tracker struct {
 }
 
 func newTracker(s space) *tracker {
-	return &tracker{space: s, names: state.NewNames(s.Space), alive: make(map[int64]bool)}
+	t := &tracker{space: s, names: state.NewNames(s.Space), alive: make(map[int64]bool)}
+	t.names.Reuse = true // what was found keeps keys and values, and no names
+	return t
 }
 
 // load takes in a key as it was read.
@@ -61,9 +63,10 @@ type found struct {
 // the time of it; bound says that it was earlier by an unknown time.
 func (t *tracker) apply(rev int64, events []*clientv3.Event, seen time.Time, bound bool) []found {
 	gone := t.goneLeases(events)
+	whole := turn{events: events}
 	var ended []found
 	for _, ev := range events {
-		if f, ok := t.ending(ev, events); ok {
+		if f, ok := t.ending(ev, &whole); ok {
 			f.rev, f.seen, f.bound = rev, seen, bound
 			f.cause = t.cause(&f, gone)
 			if ended == nil {
@@ -73,17 +76,23 @@ func (t *tracker) apply(rev int64, events []*clientv3.Event, seen time.Time, bou
 		}
 	}
 	for _, ev := range events {
-		if lease, ok := t.leaseOf(string(ev.Kv.Key)); ok {
-			if ev.Type == mvccpb.DELETE {
-				delete(t.alive, lease)
-			} else {
-				t.alive[lease] = true
-			}
-			continue
+		if lease, ok := t.leaseIn(ev); !ok {
+			t.names.Apply(ev)
+		} else if ev.Type == mvccpb.DELETE {
+			delete(t.alive, lease)
+		} else {
+			t.alive[lease] = true
 		}
-		t.names.Apply(ev)
 	}
 	return ended
+}
+
+// leaseIn returns the lease whose key an event is about. Most are about names.
+func (t *tracker) leaseIn(ev *clientv3.Event) (lease int64, ok bool) {
+	if !t.IsOwn(ev.Kv.Key) {
+		return 0, false
+	}
+	return t.leaseOf(string(ev.Kv.Key))
 }
 
 // goneLeases returns the leases whose keys went in these events.
@@ -93,7 +102,7 @@ func (t *tracker) goneLeases(events []*clientv3.Event) map[int64]bool {
 		if ev.Type != mvccpb.DELETE {
 			continue
 		}
-		if lease, ok := t.leaseOf(string(ev.Kv.Key)); ok {
+		if lease, ok := t.leaseIn(ev); ok {
 			if gone == nil {
 				gone = make(map[int64]bool)
 			}
@@ -105,7 +114,7 @@ func (t *tracker) goneLeases(events []*clientv3.Event) map[int64]bool {
 
 // ending tells whether ev ends an ownership that stood before: it deletes its
 // key, or puts the next owner's record there.
-func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, bool) {
+func (t *tracker) ending(ev *clientv3.Event, whole *turn) (found, bool) {
 	segment, rest, ok := t.Split(string(ev.Kv.Key))
 	if !ok {
 		return found{}, false
@@ -122,23 +131,27 @@ func (t *tracker) ending(ev *clientv3.Event, events []*clientv3.Event) (found, b
 	if ev.Type == mvccpb.PUT {
 		f.next = ev.Kv
 	} else {
-		f.next, f.downgraded = t.successor(&f, events)
+		f.next, f.downgraded = t.successor(&f, whole)
 	}
 	if n.Noticed() {
 		f.notice = n.Notice(state.RecordOf(f.owner).ID)
 	}
-	if f.next == nil && len(events) > 1 {
-		f.last = t.lastWord(segment, state.RecordOf(f.owner).ID, events)
+	if f.next == nil {
+		f.last = t.lastWord(segment, f.owner, whole)
 	}
-	f.left = n.LeftTicket(f.owner, func(ticket string) bool { return deletedIn(events, ticket) })
+	f.left = n.LeftTicket(f.owner, func(ticket string) bool { return deletedIn(whole.events, ticket) })
 	return f, true
 }
 
 // lastWord finds what an owner said of its end in the same transaction.
-func (t *tracker) lastWord(segment, id string, events []*clientv3.Event) *state.LastWord {
-	for _, ev := range events {
-		if s, rest, ok := t.Split(string(ev.Kv.Key)); ok && s == segment && ev.Type == mvccpb.PUT && rest == state.VoidOf(id) {
-			return state.LastWordOf(ev.Kv)
+func (t *tracker) lastWord(segment string, owner *mvccpb.KeyValue, whole *turn) *state.LastWord {
+	var void string
+	for kv := range whole.puts(t.space, segment) {
+		if void == "" {
+			void = state.VoidOf(state.RecordOf(owner).ID)
+		}
+		if _, rest, ok := t.Split(string(kv.Key)); ok && rest == void {
+			return state.LastWordOf(kv)
 		}
 	}
 	return nil
@@ -146,39 +159,27 @@ func (t *tracker) lastWord(segment, id string, events []*clientv3.Event) *state.
 
 // successor finds the reader or the owner of permits that was let in by the same
 // transaction; downgraded tells that it is the owner itself.
-func (t *tracker) successor(f *found, events []*clientv3.Event) (next *mvccpb.KeyValue, downgraded bool) {
+func (t *tracker) successor(f *found, whole *turn) (next *mvccpb.KeyValue, downgraded bool) {
 	var id string
-	for _, ev := range events {
-		if ev.Type != mvccpb.PUT || !t.owns(f.segment, ev.Kv.Key) {
+	for kv := range whole.puts(t.space, f.segment) {
+		if _, rest, ok := t.Split(string(kv.Key)); !ok || !isOwner(rest) {
 			continue
 		}
 		if id == "" {
 			id = state.RecordOf(f.owner).ID
 		}
-		prev := state.RecordOf(ev.Kv).Prev
+		prev := state.RecordOf(kv).Prev
 		switch {
 		case prev != nil && prev.ID == id:
-			return ev.Kv, false
-		case prev == nil && f.kind == state.Grant && ev.Kv.Lease == f.owner.Lease:
-			return ev.Kv, true
+			return kv, false
+		case prev == nil && f.kind == state.Grant && kv.Lease == f.owner.Lease:
+			return kv, true
 		}
 	}
 	return nil, false
 }
 
-// owns tells whether key is an ownership of the name. One transaction may let go
-// of many names, and every put in it is asked about for each of them: keys of
-// other names are told by a comparison.
-func (t *tracker) owns(segment string, key []byte) bool {
-	from := len(t.Prefix())
-	end := from + len(segment)
-	if len(key) <= end || string(key[from:end]) != segment {
-		return false
-	}
-	s, rest, ok := t.Split(string(key))
-	if !ok || s != segment {
-		return false
-	}
+func isOwner(rest string) bool {
 	kind, _ := state.Parse(rest)
 	return kind.Owner()
 }

@@ -31,8 +31,12 @@ func (w *writer) run(ctx context.Context) error {
 	beat, prune := time.NewTicker(w.r.cfg.Beat), time.NewTicker(pruneEvery)
 	defer beat.Stop()
 	defer prune.Stop()
-	due := time.NewTimer(0)
+	due, at := time.NewTimer(0), time.Now()
 	defer due.Stop()
+	after := func(d time.Duration) {
+		at = time.Now().Add(d)
+		due.Reset(d)
+	}
 	for {
 		var err error
 		select {
@@ -40,11 +44,14 @@ func (w *writer) run(ctx context.Context) error {
 			w.close(context.WithoutCancel(ctx))
 			return errStopped
 		case <-w.l.dirty:
-			due.Reset(gather)
+			if at.IsZero() || time.Until(at) > gather { // else it would never be due while endings keep coming
+				after(gather)
+			}
 		case <-due.C:
+			at = time.Time{}
 			var again time.Time
 			if again, err = w.flush(ctx); !again.IsZero() {
-				due.Reset(max(time.Until(again), gather))
+				after(max(time.Until(again), gather))
 			}
 		case <-beat.C:
 			err = w.beat(ctx)

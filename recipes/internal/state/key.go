@@ -48,6 +48,12 @@ func (s Space) Prefix() string { return s.prefix }
 // segments that begin with a bare underscore, which no escaped name does.
 func (s Space) Own(kind string) string { return s.prefix + ownMark + kind }
 
+// IsOwn tells whether a key is one of the recipe's own.
+func (s Space) IsOwn(key []byte) bool {
+	n := len(s.prefix)
+	return len(key) > n && string(key[:n]) == s.prefix && key[n] == ownMark[0]
+}
+
 const (
 	ownMark  = "_"
 	afterOwn = "`" // the byte that follows the underscore

@@ -11,8 +11,16 @@ import (
 type Names struct {
 	Space
 
+	// Reuse says that nobody keeps a name that is forgotten: it becomes the next
+	// one, which saves its maps where names come and go.
+	Reuse bool
+
 	names map[string]*Name
+	spare []*Name
 }
+
+// maxSpare bounds the names that wait to become others.
+const maxSpare = 128
 
 // NewNames returns a state without a name.
 func NewNames(s Space) *Names { return &Names{Space: s, names: make(map[string]*Name)} }
@@ -26,13 +34,25 @@ func (ns *Names) Apply(ev *clientv3.Event) *Name {
 	}
 	n := ns.names[segment]
 	if n == nil {
-		n = &Name{Segment: segment}
-		ns.names[segment] = n
+		n = ns.add(segment)
 	}
 	n.Apply(rest, ev)
 	if n.empty() {
 		delete(ns.names, segment)
+		if ns.Reuse && len(ns.spare) < maxSpare {
+			ns.spare = append(ns.spare, n)
+		}
 	}
+	return n
+}
+
+func (ns *Names) add(segment string) *Name {
+	n := &Name{}
+	if last := len(ns.spare) - 1; last >= 0 {
+		n, ns.spare = ns.spare[last], ns.spare[:last]
+	}
+	n.Segment = segment
+	ns.names[segment] = n
 	return n
 }
 

@@ -27,7 +27,7 @@ type service struct {
 // own are the services that every host serves.
 func own(name string) bool {
 	return strings.HasPrefix(name, "grpc.") || strings.HasPrefix(name, "conclave.host.") || strings.HasPrefix(name, "conclave.session.") ||
-		strings.HasPrefix(name, "conclave.plugin.")
+		strings.HasPrefix(name, "conclave.plugin.") || strings.HasPrefix(name, "conclave.pipeline.")
 }
 
 // load asks the host for the recipe's services, once.

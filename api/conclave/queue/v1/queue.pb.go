@@ -2079,6 +2079,125 @@ func (x *DropResponse) GetDropped() int64 {
 	return 0
 }
 
+// RemoveRequest names a queue.
+type RemoveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The namespace. Empty: "default".
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The name of the queue.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Delete what is in it.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_conclave_queue_v1_queue_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_queue_v1_queue_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_conclave_queue_v1_queue_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RemoveRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// RemoveResponse tells what was deleted with the queue.
+type RemoveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many items, delivered ones included.
+	Items int64 `protobuf:"varint,1,opt,name=items,proto3" json:"items,omitempty"`
+	// How many dead letters.
+	Dead          int64 `protobuf:"varint,2,opt,name=dead,proto3" json:"dead,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_conclave_queue_v1_queue_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_conclave_queue_v1_queue_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_conclave_queue_v1_queue_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RemoveResponse) GetItems() int64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *RemoveResponse) GetDead() int64 {
+	if x != nil {
+		return x.Dead
+	}
+	return 0
+}
+
 var File_conclave_queue_v1_queue_proto protoreflect.FileDescriptor
 
 const file_conclave_queue_v1_queue_proto_rawDesc = "" +
@@ -2230,7 +2349,14 @@ const file_conclave_queue_v1_queue_proto_rawDesc = "" +
 	"\x03ids\x18\x03 \x03(\tR\x03ids\x12\x10\n" +
 	"\x03all\x18\x04 \x01(\bR\x03all\"(\n" +
 	"\fDropResponse\x12\x18\n" +
-	"\adropped\x18\x01 \x01(\x03R\adropped2\x91\f\n" +
+	"\adropped\x18\x01 \x01(\x03R\adropped\"W\n" +
+	"\rRemoveRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\":\n" +
+	"\x0eRemoveResponse\x12\x14\n" +
+	"\x05items\x18\x01 \x01(\x03R\x05items\x12\x12\n" +
+	"\x04dead\x18\x02 \x01(\x03R\x04dead2\xf8\f\n" +
 	"\fQueueService\x12r\n" +
 	"\aEnqueue\x12!.conclave.queue.v1.EnqueueRequest\x1a\".conclave.queue.v1.EnqueueResponse\" \x9a\xc5\x19\x1c\n" +
 	"\x16Put items into a queue\x10\x02(\x01\x12\x84\x01\n" +
@@ -2262,7 +2388,9 @@ const file_conclave_queue_v1_queue_proto_rawDesc = "" +
 	"\aRequeue\x12!.conclave.queue.v1.RequeueRequest\x1a\".conclave.queue.v1.RequeueResponse\" \x9a\xc5\x19\x19\n" +
 	"\x15Put dead letters back\x10\x03\x90\x02\x02\x12g\n" +
 	"\x04Drop\x12\x1e.conclave.queue.v1.DropRequest\x1a\x1f.conclave.queue.v1.DropResponse\"\x1e\x9a\xc5\x19\x17\n" +
-	"\x13Delete dead letters\x10\x03\x90\x02\x02B>Z<github.com/conclavehq/conclave/api/conclave/queue/v1;queuev1b\x06proto3"
+	"\x13Delete dead letters\x10\x03\x90\x02\x02\x12e\n" +
+	"\x06Remove\x12 .conclave.queue.v1.RemoveRequest\x1a!.conclave.queue.v1.RemoveResponse\"\x16\x9a\xc5\x19\x12\n" +
+	"\x0eRemove a queue\x10\x03B>Z<github.com/conclavehq/conclave/api/conclave/queue/v1;queuev1b\x06proto3"
 
 var (
 	file_conclave_queue_v1_queue_proto_rawDescOnce sync.Once
@@ -2276,7 +2404,7 @@ func file_conclave_queue_v1_queue_proto_rawDescGZIP() []byte {
 	return file_conclave_queue_v1_queue_proto_rawDescData
 }
 
-var file_conclave_queue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_conclave_queue_v1_queue_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_conclave_queue_v1_queue_proto_goTypes = []any{
 	(*Put)(nil),                   // 0: conclave.queue.v1.Put
 	(*EnqueueRequest)(nil),        // 1: conclave.queue.v1.EnqueueRequest
@@ -2308,27 +2436,29 @@ var file_conclave_queue_v1_queue_proto_goTypes = []any{
 	(*RequeueResponse)(nil),       // 27: conclave.queue.v1.RequeueResponse
 	(*DropRequest)(nil),           // 28: conclave.queue.v1.DropRequest
 	(*DropResponse)(nil),          // 29: conclave.queue.v1.DropResponse
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*RemoveRequest)(nil),         // 30: conclave.queue.v1.RemoveRequest
+	(*RemoveResponse)(nil),        // 31: conclave.queue.v1.RemoveResponse
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_conclave_queue_v1_queue_proto_depIdxs = []int32{
-	30, // 0: conclave.queue.v1.Put.delay:type_name -> google.protobuf.Duration
+	32, // 0: conclave.queue.v1.Put.delay:type_name -> google.protobuf.Duration
 	0,  // 1: conclave.queue.v1.EnqueueRequest.items:type_name -> conclave.queue.v1.Put
-	30, // 2: conclave.queue.v1.EnqueueRequest.dedup_window:type_name -> google.protobuf.Duration
-	30, // 3: conclave.queue.v1.EnqueueRequest.wait:type_name -> google.protobuf.Duration
-	30, // 4: conclave.queue.v1.DequeueRequest.wait:type_name -> google.protobuf.Duration
-	30, // 5: conclave.queue.v1.DequeueRequest.visibility:type_name -> google.protobuf.Duration
+	32, // 2: conclave.queue.v1.EnqueueRequest.dedup_window:type_name -> google.protobuf.Duration
+	32, // 3: conclave.queue.v1.EnqueueRequest.wait:type_name -> google.protobuf.Duration
+	32, // 4: conclave.queue.v1.DequeueRequest.wait:type_name -> google.protobuf.Duration
+	32, // 5: conclave.queue.v1.DequeueRequest.visibility:type_name -> google.protobuf.Duration
 	5,  // 6: conclave.queue.v1.DequeueResponse.items:type_name -> conclave.queue.v1.Item
-	31, // 7: conclave.queue.v1.Item.enqueued_at:type_name -> google.protobuf.Timestamp
-	30, // 8: conclave.queue.v1.ConsumeRequest.visibility:type_name -> google.protobuf.Duration
+	33, // 7: conclave.queue.v1.Item.enqueued_at:type_name -> google.protobuf.Timestamp
+	32, // 8: conclave.queue.v1.ConsumeRequest.visibility:type_name -> google.protobuf.Duration
 	5,  // 9: conclave.queue.v1.ConsumeResponse.item:type_name -> conclave.queue.v1.Item
 	9,  // 10: conclave.queue.v1.AckRequest.enqueue:type_name -> conclave.queue.v1.Follow
 	0,  // 11: conclave.queue.v1.Follow.item:type_name -> conclave.queue.v1.Put
-	30, // 12: conclave.queue.v1.NackRequest.after:type_name -> google.protobuf.Duration
-	30, // 13: conclave.queue.v1.ExtendRequest.visibility:type_name -> google.protobuf.Duration
+	32, // 12: conclave.queue.v1.NackRequest.after:type_name -> google.protobuf.Duration
+	32, // 13: conclave.queue.v1.ExtendRequest.visibility:type_name -> google.protobuf.Duration
 	17, // 14: conclave.queue.v1.PeekResponse.items:type_name -> conclave.queue.v1.Entry
-	31, // 15: conclave.queue.v1.Entry.enqueued_at:type_name -> google.protobuf.Timestamp
-	31, // 16: conclave.queue.v1.StatsResponse.oldest:type_name -> google.protobuf.Timestamp
+	33, // 15: conclave.queue.v1.Entry.enqueued_at:type_name -> google.protobuf.Timestamp
+	33, // 16: conclave.queue.v1.StatsResponse.oldest:type_name -> google.protobuf.Timestamp
 	1,  // 17: conclave.queue.v1.QueueService.Enqueue:input_type -> conclave.queue.v1.EnqueueRequest
 	3,  // 18: conclave.queue.v1.QueueService.Dequeue:input_type -> conclave.queue.v1.DequeueRequest
 	6,  // 19: conclave.queue.v1.QueueService.Consume:input_type -> conclave.queue.v1.ConsumeRequest
@@ -2342,21 +2472,23 @@ var file_conclave_queue_v1_queue_proto_depIdxs = []int32{
 	24, // 27: conclave.queue.v1.QueueService.Resume:input_type -> conclave.queue.v1.ResumeRequest
 	26, // 28: conclave.queue.v1.QueueService.Requeue:input_type -> conclave.queue.v1.RequeueRequest
 	28, // 29: conclave.queue.v1.QueueService.Drop:input_type -> conclave.queue.v1.DropRequest
-	2,  // 30: conclave.queue.v1.QueueService.Enqueue:output_type -> conclave.queue.v1.EnqueueResponse
-	4,  // 31: conclave.queue.v1.QueueService.Dequeue:output_type -> conclave.queue.v1.DequeueResponse
-	7,  // 32: conclave.queue.v1.QueueService.Consume:output_type -> conclave.queue.v1.ConsumeResponse
-	10, // 33: conclave.queue.v1.QueueService.Ack:output_type -> conclave.queue.v1.AckResponse
-	12, // 34: conclave.queue.v1.QueueService.Nack:output_type -> conclave.queue.v1.NackResponse
-	14, // 35: conclave.queue.v1.QueueService.Extend:output_type -> conclave.queue.v1.ExtendResponse
-	16, // 36: conclave.queue.v1.QueueService.Peek:output_type -> conclave.queue.v1.PeekResponse
-	19, // 37: conclave.queue.v1.QueueService.Stats:output_type -> conclave.queue.v1.StatsResponse
-	21, // 38: conclave.queue.v1.QueueService.List:output_type -> conclave.queue.v1.ListResponse
-	23, // 39: conclave.queue.v1.QueueService.Pause:output_type -> conclave.queue.v1.PauseResponse
-	25, // 40: conclave.queue.v1.QueueService.Resume:output_type -> conclave.queue.v1.ResumeResponse
-	27, // 41: conclave.queue.v1.QueueService.Requeue:output_type -> conclave.queue.v1.RequeueResponse
-	29, // 42: conclave.queue.v1.QueueService.Drop:output_type -> conclave.queue.v1.DropResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
+	30, // 30: conclave.queue.v1.QueueService.Remove:input_type -> conclave.queue.v1.RemoveRequest
+	2,  // 31: conclave.queue.v1.QueueService.Enqueue:output_type -> conclave.queue.v1.EnqueueResponse
+	4,  // 32: conclave.queue.v1.QueueService.Dequeue:output_type -> conclave.queue.v1.DequeueResponse
+	7,  // 33: conclave.queue.v1.QueueService.Consume:output_type -> conclave.queue.v1.ConsumeResponse
+	10, // 34: conclave.queue.v1.QueueService.Ack:output_type -> conclave.queue.v1.AckResponse
+	12, // 35: conclave.queue.v1.QueueService.Nack:output_type -> conclave.queue.v1.NackResponse
+	14, // 36: conclave.queue.v1.QueueService.Extend:output_type -> conclave.queue.v1.ExtendResponse
+	16, // 37: conclave.queue.v1.QueueService.Peek:output_type -> conclave.queue.v1.PeekResponse
+	19, // 38: conclave.queue.v1.QueueService.Stats:output_type -> conclave.queue.v1.StatsResponse
+	21, // 39: conclave.queue.v1.QueueService.List:output_type -> conclave.queue.v1.ListResponse
+	23, // 40: conclave.queue.v1.QueueService.Pause:output_type -> conclave.queue.v1.PauseResponse
+	25, // 41: conclave.queue.v1.QueueService.Resume:output_type -> conclave.queue.v1.ResumeResponse
+	27, // 42: conclave.queue.v1.QueueService.Requeue:output_type -> conclave.queue.v1.RequeueResponse
+	29, // 43: conclave.queue.v1.QueueService.Drop:output_type -> conclave.queue.v1.DropResponse
+	31, // 44: conclave.queue.v1.QueueService.Remove:output_type -> conclave.queue.v1.RemoveResponse
+	31, // [31:45] is the sub-list for method output_type
+	17, // [17:31] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -2373,7 +2505,7 @@ func file_conclave_queue_v1_queue_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conclave_queue_v1_queue_proto_rawDesc), len(file_conclave_queue_v1_queue_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

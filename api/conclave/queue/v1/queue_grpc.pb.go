@@ -46,6 +46,7 @@ const (
 	QueueService_Resume_FullMethodName  = "/conclave.queue.v1.QueueService/Resume"
 	QueueService_Requeue_FullMethodName = "/conclave.queue.v1.QueueService/Requeue"
 	QueueService_Drop_FullMethodName    = "/conclave.queue.v1.QueueService/Drop"
+	QueueService_Remove_FullMethodName  = "/conclave.queue.v1.QueueService/Remove"
 )
 
 // QueueServiceClient is the client API for QueueService service.
@@ -100,8 +101,9 @@ type QueueServiceClient interface {
 	Consume(ctx context.Context, in *ConsumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConsumeResponse], error)
 	// Ack says that an item is done with, and enqueues further items in the same
 	// transaction, or neither happens. It works at any host. To ack again after
-	// outcome_unknown is safe: it is done once. If that says stale_delivery, the first
-	// one was done, or the delivery was over before it.
+	// outcome_unknown is safe: it is done once, and is answered as it was, as long as
+	// etcd's history has the first one. After that it says stale_delivery, which may be
+	// of either.
 	//
 	// Reasons: stale_delivery (the delivery is over; nothing was written),
 	// invalid_name, invalid_namespace, invalid_id, invalid_token, invalid_enqueue,
@@ -163,6 +165,22 @@ type QueueServiceClient interface {
 	// Reasons: invalid_name, invalid_namespace, invalid_ids (neither ids nor all, or
 	// both), not_permitted, no_quorum, outcome_unknown.
 	Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error)
+	// Remove removes a queue: it is not listed any more, and its pause, its bound and its
+	// dedup_ids are forgotten. It refuses while the queue has items, dead letters or
+	// consumers, or remembers more than 1,000 dedup_ids. Who enqueues from then on makes the
+	// queue anew; an item that is enqueued at the same time either keeps the queue, or is in
+	// the new one.
+	//
+	// With force everything in it is deleted first, in as many transactions as that takes;
+	// whoever works on an item is refused at its ack. Consumers go on, with nothing to do. A
+	// call that ends early has deleted a part, of which the error's message tells how much,
+	// and is repeated. It ends a little before the caller's deadline.
+	//
+	// Reasons: conflict (it is in use; with force, items came as fast as they were
+	// deleted), not_found, invalid_name, invalid_namespace, not_permitted, no_space,
+	// no_quorum, outcome_unknown (remove it again), timeout (with force, the time did not
+	// suffice).
+	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error)
 }
 
 type queueServiceClient struct {
@@ -312,6 +330,16 @@ func (c *queueServiceClient) Drop(ctx context.Context, in *DropRequest, opts ...
 	return out, nil
 }
 
+func (c *queueServiceClient) Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveResponse)
+	err := c.cc.Invoke(ctx, QueueService_Remove_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // QueueServiceServer is the server API for QueueService service.
 // All implementations must embed UnimplementedQueueServiceServer
 // for forward compatibility.
@@ -364,8 +392,9 @@ type QueueServiceServer interface {
 	Consume(*ConsumeRequest, grpc.ServerStreamingServer[ConsumeResponse]) error
 	// Ack says that an item is done with, and enqueues further items in the same
 	// transaction, or neither happens. It works at any host. To ack again after
-	// outcome_unknown is safe: it is done once. If that says stale_delivery, the first
-	// one was done, or the delivery was over before it.
+	// outcome_unknown is safe: it is done once, and is answered as it was, as long as
+	// etcd's history has the first one. After that it says stale_delivery, which may be
+	// of either.
 	//
 	// Reasons: stale_delivery (the delivery is over; nothing was written),
 	// invalid_name, invalid_namespace, invalid_id, invalid_token, invalid_enqueue,
@@ -427,6 +456,22 @@ type QueueServiceServer interface {
 	// Reasons: invalid_name, invalid_namespace, invalid_ids (neither ids nor all, or
 	// both), not_permitted, no_quorum, outcome_unknown.
 	Drop(context.Context, *DropRequest) (*DropResponse, error)
+	// Remove removes a queue: it is not listed any more, and its pause, its bound and its
+	// dedup_ids are forgotten. It refuses while the queue has items, dead letters or
+	// consumers, or remembers more than 1,000 dedup_ids. Who enqueues from then on makes the
+	// queue anew; an item that is enqueued at the same time either keeps the queue, or is in
+	// the new one.
+	//
+	// With force everything in it is deleted first, in as many transactions as that takes;
+	// whoever works on an item is refused at its ack. Consumers go on, with nothing to do. A
+	// call that ends early has deleted a part, of which the error's message tells how much,
+	// and is repeated. It ends a little before the caller's deadline.
+	//
+	// Reasons: conflict (it is in use; with force, items came as fast as they were
+	// deleted), not_found, invalid_name, invalid_namespace, not_permitted, no_space,
+	// no_quorum, outcome_unknown (remove it again), timeout (with force, the time did not
+	// suffice).
+	Remove(context.Context, *RemoveRequest) (*RemoveResponse, error)
 	mustEmbedUnimplementedQueueServiceServer()
 }
 
@@ -475,6 +520,9 @@ func (UnimplementedQueueServiceServer) Requeue(context.Context, *RequeueRequest)
 }
 func (UnimplementedQueueServiceServer) Drop(context.Context, *DropRequest) (*DropResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drop not implemented")
+}
+func (UnimplementedQueueServiceServer) Remove(context.Context, *RemoveRequest) (*RemoveResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Remove not implemented")
 }
 func (UnimplementedQueueServiceServer) mustEmbedUnimplementedQueueServiceServer() {}
 func (UnimplementedQueueServiceServer) testEmbeddedByValue()                      {}
@@ -724,6 +772,24 @@ func _QueueService_Drop_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _QueueService_Remove_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueueServiceServer).Remove(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: QueueService_Remove_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueueServiceServer).Remove(ctx, req.(*RemoveRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // QueueService_ServiceDesc is the grpc.ServiceDesc for QueueService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -778,6 +844,10 @@ var QueueService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Drop",
 			Handler:    _QueueService_Drop_Handler,
+		},
+		{
+			MethodName: "Remove",
+			Handler:    _QueueService_Remove_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
