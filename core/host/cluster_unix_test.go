@@ -110,7 +110,11 @@ func TestHostsOfOneCluster(t *testing.T) {
 		t.Errorf("the owner with two hosts of three: %+v, want token %s", again, got.Token)
 	}
 	stopInTime(t, two)
+	// Who was handed the lead by two leads until it has not heard of the others for a while: what it is asked for in that time may be done once they are back.
 	refused := next.call(three.API(), "TryAcquire", `"name":"other"`)
+	for deadline := time.Now().Add(patience); strings.HasPrefix(refused.Message, "outcome_unknown: ") && time.Now().Before(deadline); {
+		refused = next.call(three.API(), "TryAcquire", `"name":"other"`)
+	}
 	if refused.status != http.StatusServiceUnavailable || !strings.HasPrefix(refused.Message, "no_quorum: ") {
 		t.Errorf("without quorum: %+v", refused)
 	}
