@@ -16,7 +16,7 @@ import (
 // full cost more than they overlap. It made 256 callers of a host a tenth faster.
 const (
 	enough = 16
-	large  = 4  // keys of a scope that count for one more
+	large  = 4  // keys of a scope, or writes, that count for one more
 	crowd  = 48 // transactions under way and waiting; half of them still go beside the other half
 )
 
@@ -89,11 +89,19 @@ type Ticket struct {
 // The function done is called once with the result: with a definite error, or
 // one that is ErrUnknown, or ErrClosed. It must not block for long either.
 func (c *Committer) Submit(scope []string, build func() Txn, done func(Result, error)) Ticket {
-	i := &item{scope: scope, build: build, done: done}
+	return c.submit(&item{scope: scope, build: build, done: done})
+}
+
+// SubmitBuilt is Submit for a transaction that is built already.
+func (c *Committer) SubmitBuilt(t Txn, done func(Result, error)) Ticket {
+	return c.submit(&item{scope: t.Scope, txn: t, done: done})
+}
+
+func (c *Committer) submit(i *item) Ticket {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		done(Result{}, ErrClosed)
+		i.done(Result{}, ErrClosed)
 		return Ticket{c, i}
 	}
 	c.pending = append(c.pending, i)
@@ -113,18 +121,31 @@ func (c *Committer) Submit(scope []string, build func() Txn, done func(Result, e
 // transaction is under way it is sent in the caller's goroutine, which saves
 // the lone one two switches. The request then ends with ctx too.
 func (c *Committer) Run(ctx context.Context, scope []string, build func() Txn, done func(Result, error)) Ticket {
+	return c.runNow(ctx, &item{scope: scope, build: build, done: done})
+}
+
+// RunBuilt is Run for a transaction that is built already. A large one is sent like
+// that beside another request too.
+func (c *Committer) RunBuilt(ctx context.Context, t Txn, done func(Result, error)) Ticket {
+	return c.runNow(ctx, &item{scope: t.Scope, txn: t, done: done})
+}
+
+func (c *Committer) runNow(ctx context.Context, i *item) Ticket {
 	c.mu.Lock()
-	if c.closed || c.inFlight > 0 || len(c.pending) > 0 {
+	free := c.inFlight == 0 || c.inFlight < c.cfg.Depth && i.weight() >= c.least()
+	if c.closed || len(c.pending) > 0 || !free {
 		c.mu.Unlock()
-		return c.Submit(scope, build, done)
+		return c.submit(i)
 	}
 	c.inFlight++
 	c.wg.Add(1)
 	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	stop := context.AfterFunc(c.ctx, cancel)
-	t := build()
-	r, err := c.oneWithin(ctx, &t)
+	if i.build != nil {
+		i.txn = i.build()
+	}
+	r, err := c.oneWithin(ctx, &i.txn)
 	stop()
 	cancel()
 	c.mu.Lock()
@@ -138,7 +159,7 @@ func (c *Committer) Run(ctx context.Context, scope []string, build func() Txn, d
 	} else {
 		defer c.wg.Done()
 	}
-	done(r, err)
+	i.done(r, err)
 	return Ticket{c, nil}
 }
 
@@ -204,15 +225,23 @@ func (c *Committer) run() {
 // worth tells whether what waits is enough for a request beside the one under way.
 // It is called with the lock held.
 func (c *Committer) worth() bool {
-	n, least := len(c.pending), enough
-	if c.atWork > crowd {
-		least = c.cfg.MaxTxns
-	}
+	n, least := 0, c.least()
 	for k := 0; k < len(c.pending) && n < least; k++ {
-		n += len(c.pending[k].scope) / large
+		n += c.pending[k].weight()
 	}
 	return n >= least
 }
+
+// least is what such a request weighs at least.
+func (c *Committer) least() int {
+	if c.atWork > crowd {
+		return c.cfg.MaxTxns
+	}
+	return enough
+}
+
+// weight is how many small transactions one counts for.
+func (i *item) weight() int { return 1 + max(len(i.scope), len(i.txn.Then))/large }
 
 // count notes that n more transactions are under way. What was at work before is
 // forgotten within some tens of requests.

@@ -118,13 +118,51 @@ func TestALargeOneDoesNotWait(t *testing.T) {
 	if err := hold.Wait(within(t)); err != nil {
 		t.Fatal(err)
 	}
-	var txn commit.Txn
+	large.submit(c, 0, largeTxn(prefix))
+	large.succeeded(t)
+	hold.Release()
+	first.succeeded(t)
+}
+
+func largeTxn(prefix string) (txn commit.Txn) {
 	for n := range 60 {
 		one := putTxn(fmt.Sprint(prefix, "/large/", n))
 		txn.Scope, txn.Then = append(txn.Scope, one.Scope...), append(txn.Then, one.Then...)
 	}
-	large.submit(c, 0, txn)
-	large.succeeded(t)
+	return txn
+}
+
+// TestALargeOneOfAFewScopes: what it writes counts too, once it is built, and it is
+// sent by its caller. No more go at once than the depth allows.
+func TestALargeOneOfAFewScopes(t *testing.T) {
+	faults, prefix := coretest.NewFaults(), etcd.Prefix(t)
+	client := etcd.Client(t, faults.DialOptions()...)
+	c := newCommitter(t, commit.Config{KV: client})
+	hold := faults.Hold(coretest.Puts(prefix), coretest.Times(2))
+	t.Cleanup(hold.Release)
+	txn := largeTxn(prefix)
+	txn.Scope = txn.Scope[:1]
+	done := make(chan error, 3)
+	tell := func(_ commit.Result, err error) { done <- err }
+	for n := range 2 {
+		go c.RunBuilt(t.Context(), txn, tell)
+		if err := hold.WaitTimes(within(t), n+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.RunBuilt(t.Context(), txn, tell) // returns: it waits for either
+	for range 3 {
+		if _, err := client.Get(within(t), prefix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(done) > 0 {
+		t.Fatalf("a third one went beside two: %v", <-done)
+	}
 	hold.Release()
-	first.succeeded(t)
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -24,7 +24,7 @@ type answer struct {
 // Somebody then calls Wait.
 func (e *Engine) Begin(t commit.Txn) *Pending {
 	p := &Pending{answers: make(chan answer, 1)}
-	p.ticket = e.Submit(t.Scope, func() commit.Txn { return t }, p.answered)
+	p.ticket = e.SubmitBuilt(t, p.answered)
 	return p
 }
 
@@ -71,6 +71,6 @@ func (e *Engine) Do(ctx context.Context, t commit.Txn) (commit.Result, error) {
 		return commit.Result{}, context.Cause(ctx)
 	}
 	p := &Pending{answers: make(chan answer, 1)}
-	p.ticket = e.Run(ctx, t.Scope, func() commit.Txn { return t }, p.answered)
+	p.ticket = e.RunBuilt(ctx, t, p.answered)
 	return p.Wait(ctx)
 }
