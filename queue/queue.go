@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -28,6 +29,8 @@ type Queue[T any] struct {
 	o    options
 	err  error // of the options
 	root string
+
+	writer func() *workqueue.Writer
 }
 
 // New returns the queue of a name. It does no I/O; a name or option outside its
@@ -38,6 +41,7 @@ func New[T any](s *core.Session, name string, opts ...Option) *Queue[T] {
 		opt(&q.o)
 	}
 	q.err = q.o.validate(name)
+	q.writer = sync.OnceValue(q.newWriter)
 	return q
 }
 
@@ -54,6 +58,7 @@ func (q *Queue[T]) DeadLetters() *Queue[T] {
 	}
 	d := *q
 	d.dead, d.root, d.o.attempts = true, workqueue.DeadRoot(q.root), math.MaxInt32
+	d.writer = sync.OnceValue(d.newWriter)
 	return &d
 }
 
@@ -64,7 +69,7 @@ func (q *Queue[T]) listed() string {
 	return workqueue.Listed(q.s.Namespace(), q.name)
 }
 
-func (q *Queue[T]) writer() *workqueue.Writer {
+func (q *Queue[T]) newWriter() *workqueue.Writer {
 	return workqueue.WriterFor(q.s.Engine(), q.root, q.listed())
 }
 

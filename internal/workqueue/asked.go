@@ -45,6 +45,10 @@ func (w *Writer) placeAsked(ctx context.Context, kvs []*mvccpb.KeyValue) {
 	if len(entries) == 0 {
 		return
 	}
+	together := new(call)
+	for _, e := range entries {
+		e.call = together
+	}
 	w.submit(entries)
 	for _, e := range entries {
 		_ = w.await(ctx, e)
@@ -61,7 +65,7 @@ func askedEntry(key string, mod int64, value []byte) (*entry, bool) {
 	if err != nil {
 		return nil, false
 	}
-	return &entry{id: idOf(key), value: rec.encode(), done: make(chan placed, 1), Put: Put{Record: rec,
+	return &entry{id: idOf(key), value: rec.bytes(), done: make(chan placed, 1), Put: Put{Record: rec,
 		Delay: time.Duration(r.Delay) * time.Millisecond, Dedup: r.Dedup, Window: time.Duration(r.Window) * time.Millisecond,
 		Capacity: r.Capacity, asked: &asked{key: key, mod: mod}}}, true
 }

@@ -101,7 +101,7 @@ func (w *Writer) bound(ctx context.Context) error {
 	}
 	w.fill = fill{known: true, mod: r.Revision, items: uncounted}
 	if !r.Succeeded {
-		w.learn([]clientv3.Op{clientv3.OpGet(key)}, r.Responses)
+		w.learn([]clientv3.Op{clientv3.OpGet(key)}, r.Responses, r.Revision)
 	}
 	return nil
 }
@@ -114,7 +114,7 @@ func (w *Writer) recount(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.learn(ops[:1], resp.Responses)
+	w.learn(ops[:1], resp.Responses, resp.Header.Revision)
 	w.fill.items = int64(w.root.items(resp.Responses[1:]...))
 	return nil
 }
@@ -213,6 +213,13 @@ func (w *windows) refresh(ctx context.Context, e *engine.Engine, d time.Duration
 	}
 	w.all[d] = window{lease: resp.ID, until: time.Now().Add(d / 4)}
 	return nil
+}
+
+// serve tells whether there is a lease of a window that is young enough.
+func (w *windows) serve(d time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Now().Before(w.all[d].until)
 }
 
 func (w *windows) lease(d time.Duration) clientv3.LeaseID {

@@ -95,7 +95,14 @@ func (k keys) dedup(key string) string         { return string(k) + "dedup/" + k
 func due(ms int64) string { return fmt.Sprintf("%012x", max(ms, 0)) }
 
 // bucket returns a priority as it stands in a key: the more urgent, the smaller.
-func bucket(priority int) string { return fmt.Sprintf("%02x", MaxPriority-priority) }
+func bucket(priority int) string { return bucketTexts[MaxPriority-priority] }
+
+var bucketTexts = func() (texts [MaxPriority - MinPriority + 1]string) {
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%02x", i)
+	}
+	return texts
+}()
 
 // leaseText returns a lease as it stands in a key.
 func leaseText(id clientv3.LeaseID) string { return fmt.Sprintf("%016x", uint64(id)) }
@@ -122,6 +129,17 @@ func unchanged(key string, mod int64) clientv3.Cmp {
 	c.TargetUnion = &pb.Compare_ModRevision{ModRevision: mod}
 	return cmp
 }
+
+// put is clientv3.OpPut without its copies: there is one for every item that is
+// enqueued.
+func put(key string, value []byte) clientv3.Op {
+	op := plainPut
+	op.WithKeyBytes([]byte(key))
+	op.WithValueBytes(value)
+	return op
+}
+
+var plainPut = clientv3.OpPut("", "")
 
 // nothingUnder holds while no key begins with prefix.
 func nothingUnder(prefix string) clientv3.Cmp {

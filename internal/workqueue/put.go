@@ -17,29 +17,12 @@ const (
 	maxOps = 120
 	// maxBatch is how many bytes it has, but for one item that is larger.
 	maxBatch = 512 << 10
-
-	segmentItems     = 128
-	segmentBytes     = 1 << 20
-	segmentRevisions = 128
 )
 
-// lane is what a producer knows of the open segment of a priority.
-type lane struct {
-	mod     int64 // of its key; 0 while there is none
-	segment int64
-	seen    int64 // the latest revision known
-	items   int   // put by this writer into this segment
-	bytes   int
-}
-
-// full tells that the next segment is to be opened.
-func (l *lane) full() bool {
-	return l.mod == 0 || l.items >= segmentItems || l.bytes >= segmentBytes || l.seen-l.mod >= segmentRevisions
-}
-
 // pick takes the next batch. Two items with one dedup key never share one: each
-// guard is compared with the state before the whole transaction.
-func (w *Writer) pick() []*entry {
+// guard is compared with the state before the whole transaction. One that is to go
+// beside others ends before the first item that has to wait for them.
+func (w *Writer) pick(beside bool) []*entry {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var batch, rest []*entry
@@ -48,7 +31,11 @@ func (w *Writer) pick() []*entry {
 	groups := make(map[string]bool) // and whether a further item can follow in the batch
 	for i, e := range w.pending {
 		ops, bytes = ops+1, bytes+len(e.value)
-		if len(batch) > 0 && (ops+6 > w.maxOps || bytes > maxBatch) {
+		behind := beside && !w.free(e)
+		if behind && len(batch) == 0 {
+			return nil
+		}
+		if len(batch) > 0 && (ops+6 > w.maxOps || bytes > maxBatch || e.alone || batch[0].alone || behind) {
 			rest = append(rest, w.pending[i:]...)
 			break
 		}
@@ -69,7 +56,7 @@ func (w *Writer) pick() []*entry {
 		batch = append(batch, e)
 	}
 	w.pending = rest
-	if len(batch) == 0 {
+	if len(batch) == 0 && !beside {
 		w.writing = false
 	}
 	return batch
@@ -104,8 +91,9 @@ func buckets(batch []*entry) []string {
 	return bs
 }
 
-// learn takes over the answers to look.
-func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp) {
+// learn takes over the answers to look, as of a revision.
+func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp, revision int64) {
+	w.seen = revision
 	for i, op := range ops {
 		resp := responses[i].GetResponseRange()
 		var mod int64
@@ -127,14 +115,20 @@ func (w *Writer) learn(ops []clientv3.Op, responses []*pb.ResponseOp) {
 		}
 		b := idOf(key)
 		if l := w.lanes[b]; l == nil || l.mod != mod {
-			w.lanes[b] = &lane{mod: mod, segment: max(number(value), 1), seen: mod}
+			w.lanes[b] = w.root.lane(b, string(value), mod, max(number(value), 1))
 		}
 	}
 }
 
-// txn builds the transaction of a batch, and names the lanes whose next segment
-// it opens.
-func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
+// txn builds the transaction of a batch, and returns the lanes whose next segment it
+// opens, as they will be.
+func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []*lane) {
+	bs := buckets(batch)
+	for _, b := range bs {
+		if l := w.lanes[b]; l.full(w.seen) {
+			w.lanes[b] = w.root.laneBehind(l)
+		}
+	}
 	t = commit.Txn{Scope: []string{string(w.root)}, Else: w.look(batch), Likely: true}
 	t.Then = make([]clientv3.Op, 0, len(batch)+4)
 	t.If = append(t.If, unchanged(w.root.fill(), w.fill.mod), unchanged(w.root.removed(), w.now.mod))
@@ -151,18 +145,13 @@ func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
 	if w.names != "" && !w.now.listed {
 		t.Then = append(t.Then, clientv3.OpPut(w.names, ""))
 	}
-	for _, b := range buckets(batch) {
+	for _, b := range bs {
 		l := w.lanes[b]
-		t.If = append(t.If, unchanged(w.root.tail(b), l.mod))
-		if !l.full() {
-			continue
+		t.If = append(t.If, l.open())
+		if l.mod == expected {
+			opened = append(opened, l)
+			t.Then = append(t.Then, clientv3.OpPut(l.key, l.value))
 		}
-		opened = append(opened, b)
-		next := l.segment + 1
-		if l.mod == 0 {
-			next = l.segment
-		}
-		t.Then = append(t.Then, clientv3.OpPut(w.root.tail(b), strconv.FormatInt(next, 10)))
 	}
 	return t, opened
 }
@@ -170,14 +159,13 @@ func (w *Writer) txn(batch []*entry) (t commit.Txn, opened []string) {
 // place returns the operation that puts one item where it belongs.
 func (w *Writer) place(e *entry, groups map[string]struct{}) clientv3.Op {
 	b := bucket(e.Record.Priority)
-	segment := w.lanes[b].segment
-	at := w.root.segment(b, segment) + e.id
+	at := w.lanes[b].at + e.id
 	if e.Delay > 0 {
 		at = w.root.laterAt(time.Now().Add(e.Delay).UnixMilli(), e.id)
 	}
-	op := clientv3.OpPut(at, e.value)
+	op := put(at, e.value)
 	if g := e.Record.Group; g != "" {
-		behind := clientv3.OpPut(w.root.next(g)+at[len(w.root.lanes())+len(b)+1:], e.value)
+		behind := put(w.root.next(g)+at[len(w.root.lanes())+len(b)+1:], e.value)
 		if _, first := groups[g]; first { // one before it in the batch is, or is behind, the group's item
 			op = behind
 		} else {
@@ -196,39 +184,4 @@ func (w *Writer) place(e *entry, groups map[string]struct{}) clientv3.Op {
 			[]clientv3.Op{clientv3.OpDelete(e.asked.key), op}, nil)
 	}
 	return op
-}
-
-// wrote answers a batch that was applied.
-func (w *Writer) wrote(batch []*entry, r commit.Result, opened []string) {
-	w.now.listed = true
-	if w.fill.mod != 0 {
-		w.fill = fill{known: true, mod: r.Revision, items: w.fill.items + int64(len(batch))}
-	}
-	for _, b := range buckets(batch) {
-		w.lanes[b].seen = r.Revision
-	}
-	if len(w.lanes) > 1 {
-		w.jumps.Add(1)
-	}
-	for i, e := range batch {
-		id := e.id
-		if e.Dedup != "" && e.asked == nil {
-			if nested := r.Nested(i); !nested.Succeeded {
-				if kvs := nested.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
-					id = string(kvs[0].Value)
-				}
-			}
-		}
-		l := w.lanes[bucket(e.Record.Priority)]
-		l.items, l.bytes = l.items+1, l.bytes+len(e.value)
-		e.done <- placed{id: id}
-	}
-	for _, b := range opened {
-		l := w.lanes[b]
-		next := l.segment + 1
-		if l.mod == 0 {
-			next = l.segment
-		}
-		w.lanes[b] = &lane{mod: r.Revision, segment: next, seen: r.Revision}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A Record is the value of an item's key: a line of JSON, then the payload as it
@@ -37,7 +38,9 @@ var ErrRecord = errors.New("not an item's record")
 var fields = [...]string{"v", "at", "codec", "p", "n", "ord", "i", "group", "why", "of"}
 
 // encode writes the record.
-func (r *Record) encode() string {
+func (r *Record) encode() string { return string(r.bytes()) }
+
+func (r *Record) bytes() []byte {
 	b := make([]byte, 0, 96+len(r.Codec)+len(r.Group)+len(r.Reason)+len(r.Payload))
 	b = strconv.AppendInt(append(b, `{"v":`...), recordVersion, 10)
 	b = strconv.AppendInt(append(b, `,"at":`...), r.At, 10)
@@ -49,11 +52,12 @@ func (r *Record) encode() string {
 	b = appendText(b, "group", r.Group)
 	b = appendText(b, "why", r.Reason)
 	b = appendNumber(b, "of", r.Of)
-	for _, name := range slices.Sorted(maps.Keys(r.extra)) {
-		quoted, _ := json.Marshal(name) // a string always marshals
-		b = append(append(append(append(b, ','), quoted...), ':'), r.extra[name]...)
+	if len(r.extra) > 0 {
+		for _, name := range slices.Sorted(maps.Keys(r.extra)) {
+			b = append(append(appendQuoted(append(b, ','), name), ':'), r.extra[name]...)
+		}
 	}
-	return string(append(append(b, "}\n"...), r.Payload...))
+	return append(append(b, "}\n"...), r.Payload...)
 }
 
 func appendNumber(b []byte, name string, n int64) []byte {
@@ -67,8 +71,19 @@ func appendText(b []byte, name, s string) []byte {
 	if s == "" {
 		return b
 	}
+	return appendQuoted(append(append(append(b, `,"`...), name...), `":`...), s)
+}
+
+// appendQuoted writes a text as JSON does.
+func appendQuoted(b []byte, s string) []byte {
+	odd := func(r rune) bool {
+		return r < ' ' || r > '~' || r == '"' || r == '\\' || r == '<' || r == '>' || r == '&'
+	}
+	if strings.IndexFunc(s, odd) < 0 {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	quoted, _ := json.Marshal(s) // a string always marshals
-	return append(append(append(append(b, `,"`...), name...), `":`...), quoted...)
+	return append(b, quoted...)
 }
 
 // decode reads a record. The payload is a part of value.

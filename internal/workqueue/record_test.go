@@ -6,11 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/conclavehq/conclave/core/coretest"
 )
-
-func TestMain(m *testing.M) { coretest.Main(m, nil) }
 
 func TestARecordComesBackAsItWas(t *testing.T) {
 	for _, r := range []Record{

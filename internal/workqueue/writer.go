@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/conclavehq/conclave/internal/commit"
 	"github.com/conclavehq/conclave/internal/engine"
@@ -36,8 +35,8 @@ type asked struct {
 	mod int64
 }
 
-// A Writer enqueues for one session into one queue. What arrives while a
-// transaction is under way travels in the next one.
+// A Writer enqueues for one session into one queue. What arrives while transactions
+// are under way travels together in the next one.
 type Writer struct {
 	e     *engine.Engine
 	root  keys
@@ -55,7 +54,10 @@ type Writer struct {
 	writing bool
 	waiting bool // a goroutine waits for room
 
+	many chan struct{} // buffered: worthwhile entries wait
+
 	// Of the goroutine that writes.
+	seen    int64 // the revision of the last answer
 	lanes   map[string]*lane
 	fill    fill
 	now     incarnation
@@ -67,13 +69,18 @@ type Writer struct {
 type entry struct {
 	Put
 	id    string
-	value string
+	value []byte
 	done  chan placed // buffered
 	sent  bool        // guarded by the Writer's lock
+	call  *call       // that it came with, nil if alone
+	alone bool        // in its batch: one that it was in had an error
 	tries int
 	doubt bool  // one that was sent may have been applied
 	of    int64 // incarnation that it was sent to, while in doubt
 }
+
+// call is several entries that came together. They are enqueued in their order.
+type call struct{ underWay int }
 
 // placed is what became of a Put.
 type placed struct {
@@ -87,14 +94,16 @@ type writerKey struct{ root string }
 // listed under names when its first item is put; "" lists it nowhere.
 func WriterFor(e *engine.Engine, root, names string) *Writer {
 	return e.Shared(writerKey{root}, func() any {
-		return &Writer{e: e, root: keys(root), names: names, lanes: make(map[string]*lane), maxOps: maxOps}
+		return &Writer{e: e, root: keys(root), names: names, lanes: make(map[string]*lane), maxOps: maxOps, many: make(chan struct{}, 1)}
 	}).(*Writer)
 }
 
 // NewID returns an id that no item of the queue has. Those of one Writer sort in
 // the order in which they were made.
 func (w *Writer) NewID() string {
-	return fmt.Sprintf("%s%010x", w.e.IDPrefix(), w.count.Add(1))
+	const digits = 10
+	n := strconv.FormatUint(w.count.Add(1), 16)
+	return w.e.IDPrefix() + "0000000000"[:max(digits-len(n), 0)] + n
 }
 
 // Enqueue puts items, each by itself: some may be in the queue when it returns
@@ -111,11 +120,15 @@ func (w *Writer) Enqueue(ctx context.Context, puts []Put) ([]string, error) {
 	defer w.e.Leave()
 	done := make(chan placed, 1)
 	entries := make([]*entry, len(puts))
+	var together *call
+	if len(puts) > 1 {
+		together = new(call)
+	}
 	for i, p := range puts {
 		if i > 0 {
 			done = make(chan placed, 1)
 		}
-		entries[i] = &entry{Put: p, id: w.NewID(), value: p.Record.encode(), done: done}
+		entries[i] = &entry{Put: p, id: w.NewID(), value: p.Record.bytes(), done: done, call: together}
 	}
 	w.submit(entries)
 	ids := make([]string, len(puts))
@@ -134,11 +147,16 @@ func (w *Writer) Enqueue(ctx context.Context, puts []Put) ([]string, error) {
 func (w *Writer) submit(entries []*entry) {
 	w.mu.Lock()
 	w.pending = append(w.pending, entries...)
-	start := !w.writing
+	start, many := !w.writing, len(w.pending) >= worthwhile && len(w.pending)-len(entries) < worthwhile
 	w.writing = true
 	w.mu.Unlock()
 	if start {
 		w.e.Go(w.write)
+	} else if many {
+		select {
+		case w.many <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -171,26 +189,6 @@ func (w *Writer) await(ctx context.Context, e *entry) placed {
 	return placed{err: cause}
 }
 
-// write sends batches until nothing is pending.
-func (w *Writer) write(ctx context.Context) {
-	for {
-		batch := w.pick()
-		if len(batch) == 0 {
-			return
-		}
-		if err := w.load(ctx, batch); err != nil {
-			w.answer(batch, err)
-			continue
-		}
-		if batch = w.room(ctx, w.repeatable(batch)); len(batch) > 0 {
-			w.flush(ctx, batch)
-		}
-		if len(batch) > 1 {
-			commit.Gather(len(batch), w.maxOps, w.waits)
-		}
-	}
-}
-
 // waits returns how many entries wait to be sent.
 func (w *Writer) waits() int {
 	w.mu.Lock()
@@ -219,63 +217,40 @@ func (w *Writer) load(ctx context.Context, batch []*entry) error {
 	if err != nil {
 		return err
 	}
-	w.learn(ops, resp.Responses)
+	w.learn(ops, resp.Responses, resp.Header.Revision)
 	return nil
-}
-
-// flush sends a batch, and again as long as the guards fail.
-func (w *Writer) flush(ctx context.Context, batch []*entry) {
-	txn, opened := w.txn(batch)
-	r, err := w.e.Do(ctx, txn)
-	switch {
-	case err == nil && r.Succeeded:
-		w.wrote(batch, r, opened)
-	case err == nil:
-		w.learn(txn.Else, r.Responses)
-		w.again(batch)
-	case errors.Is(err, commit.ErrUnknown):
-		w.unknown(ctx, batch, err)
-	case errors.Is(err, rpctypes.ErrTooManyOps) && w.maxOps > 8:
-		w.maxOps /= 2
-		w.again(batch)
-	case len(batch) > 1:
-		for i := range batch { // the fault of one is not the others'
-			w.flush(ctx, batch[i:i+1])
-		}
-	case batch[0].Dedup != "" && errors.Is(err, rpctypes.ErrLeaseNotFound) && batch[0].tries < 3:
-		batch[0].tries++
-		w.windows.forget(batch[0].Window)
-		w.again(batch)
-	default:
-		w.answer(batch, err)
-	}
 }
 
 // unknown answers a batch of unknown outcome. What has a dedup key is sent
 // again: the key keeps the two from both being put.
-func (w *Writer) unknown(ctx context.Context, batch []*entry, err error) {
+func (w *Writer) unknown(ctx context.Context, s *sending) {
 	var repeat []*entry
-	for _, e := range batch {
+	for _, e := range s.batch {
 		switch {
 		case (e.Dedup != "" || e.asked != nil) && e.tries < 20:
 			e.tries++
 			if !e.doubt {
-				e.doubt, e.of = true, w.now.mod
+				e.doubt, e.of = true, s.now.mod
 			}
 			repeat = append(repeat, e)
 		case e.Dedup == "" && e.asked == nil:
-			e.done <- placed{id: e.id, err: err}
+			e.done <- placed{id: e.id, err: s.err}
 		default:
-			e.done <- placed{err: err}
+			e.done <- placed{err: s.err}
 		}
 	}
-	w.fill.known = false
-	clear(w.lanes)
+	w.forget()
 	if len(repeat) > 0 && pause(ctx, w.e, 50*time.Millisecond*time.Duration(repeat[0].tries)) {
 		w.again(repeat)
 		return
 	}
-	w.answer(repeat, err)
+	w.answer(repeat, s.err)
+}
+
+// forget has the next batch read what its guards compare.
+func (w *Writer) forget() {
+	w.fill.known = false
+	clear(w.lanes)
 }
 
 // repeatable answers those of a batch that may have been put into a queue which was

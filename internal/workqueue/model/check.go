@@ -105,7 +105,7 @@ func (m *Queue) matters(s *State, who int, r request) bool {
 	it := s.Items[r.Item]
 	switch r.Op {
 	case opEnqueue:
-		return !it.Dedup && r.Mod == s.Removed && r.Here == s.LaneMod
+		return !it.Dedup && r.Mod == s.Removed && m.opens(s, r)
 	case opArrive:
 		return !s.Dead[who] && (s.Here[who] == 0 || s.Left.DropHere > 0 || m.cfg.Remove == Forced)
 	case opHead:
@@ -137,7 +137,6 @@ func (m *Queue) revisions(s *State, visit func(*int8)) {
 		}
 	}
 	visit(&s.Removed)
-	visit(&s.LaneMod)
 	actors(&s.Remover)
 	for i := range m.cfg.Items {
 		visit(&s.Items[i].Mod)

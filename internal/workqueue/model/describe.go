@@ -50,6 +50,8 @@ func (m *Queue) Describe(st search.Step) string {
 		return fmt.Sprintf("somebody else splits the bundle of consumer %d", st.Actor)
 	case actPause:
 		return "the queue is paused"
+	case actOpen:
+		return "another producer opens a segment"
 	case actUnpause:
 		return "the queue goes on"
 	}

@@ -32,8 +32,8 @@
 // key is known by its session: there is never a second one beside it. With
 // [Config.Parcels] a claim of both items stands for one that makes several keys, each
 // with what one caller takes, and the keys are those of single items. A forced removal
-// deletes items one at a time, in any order. With [Config.Lanes] every item fills a
-// segment. A restart of etcd is what it does to requests: their replies are lost.
+// deletes items one at a time, in any order. With [Config.Lanes] every
+// enqueue opens a segment. A restart of etcd is what it does to requests: their replies are lost.
 //
 // # Failure
 //

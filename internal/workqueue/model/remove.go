@@ -7,7 +7,7 @@ const remover = producers + maxItems
 
 // prepare reads what an enqueue compares.
 func (m *Queue) prepare(s *State, p int) request {
-	r := request{Op: opEnqueue, Item: int8(p), Mod: s.Removed, Here: s.LaneMod}
+	r := request{Op: opEnqueue, Item: int8(p), Mod: s.Removed, Segment: m.segment(s)}
 	if s.Listed {
 		r.Of = 1
 	}
@@ -18,7 +18,7 @@ func (m *Queue) prepare(s *State, p int) request {
 func (m *Queue) enqueue(s *State, r request) reply {
 	i := &s.Items[r.Item]
 	switch {
-	case r.Mod != s.Removed && !m.is(EnqueueUnguarded), r.Here != s.LaneMod:
+	case r.Mod != s.Removed && !m.is(EnqueueUnguarded), !m.opens(s, r):
 		return reply{Code: codeRefused}
 	case i.Dedup && !m.is(DedupIgnored):
 		return reply{Code: codeFound}
@@ -31,9 +31,8 @@ func (m *Queue) enqueue(s *State, r request) reply {
 	if m.cfg.Remove != Kept && r.Of == 0 {
 		s.Listed = true
 	}
-	if m.cfg.Lanes { // every item fills its segment
-		i.Segment = max(s.Lane, 1)
-		s.Lane, s.LaneMod = i.Segment+1, s.Rev
+	if m.cfg.Lanes {
+		i.Segment, s.Lane = r.Segment, r.Segment
 	}
 	return reply{Code: codeDone}
 }
@@ -145,7 +144,7 @@ func (m *Queue) dropped(s *State, r request) reply {
 			s.Work = [maxConsumers]bool{}
 		}
 		if m.is(LanesAnew) {
-			s.Lane, s.LaneMod, s.Head = 0, 0, 0
+			s.Lane, s.Head = 0, 0
 		}
 	}
 	return reply{Code: codeDone}

@@ -21,6 +21,7 @@ type Faults struct {
 	Compact    int8 // etcd forgets its history
 	Forget     int8 // a forced removal deletes a page of dedup keys by itself
 	Pause      int8 // an operator pauses the queue, and goes on with it later
+	Open       int8 // another producer opens a segment, and its item is done with
 	Split      int8 // a bundle is split by somebody else of the session, also while its ack is under way
 }
 
@@ -32,7 +33,8 @@ type Config struct {
 	Once      bool // every item is nacked once at most, so that there is an end
 	Hosts     bool // acks go to a host, which reads the delivery first, and looks into the history
 	Shared    bool // all consumers are callers of one session
-	Lanes     bool // items lie in segments, each in one of its own
+	Lanes     bool // items lie in segments, which each enqueue opens
+	Begun     bool // the lane has a segment: whoever is first may open the next one
 	Bundles   bool // there are two items, and a consumer may take both together
 	Parcels   bool // what is taken together gets a key for each item, in one transaction
 	There     bool // the items are in the queue from the start
@@ -67,6 +69,7 @@ const (
 	ForgottenUnseen     // dedup keys are deleted in pages that no enqueue notices
 	DropKeepsHere       // a delivery is deleted without its session's key
 	LanesAnew           // a removal deletes the numbers of the lanes
+	LaneUnguarded       // an enqueue does not compare the number
 	NoteAtHosts         // a host that repeats an ack goes by the note, not by the history
 	StaleWithoutHere    // a host calls a delivery stale that stands without its session's key
 	HistoryWithoutPuts  // the look into the history does not mind where the item was put
@@ -164,12 +167,13 @@ const (
 
 // request is a transaction on its way: all that its guards compare.
 type request struct {
-	Op   op
-	Item int8
-	Of   int8 // whose delivery; of an enqueue, whether it lists the queue; where the lane begins
-	Mod  int8 // of an enqueue, when the queue was removed
-	Here int8 // of an enqueue, the revision of the lane's number
-	Too  int8 // of the claim of a bundle, the revision of its second item; of an ack, the token, if it is another than Mod
+	Op      op
+	Item    int8
+	Of      int8 // whose delivery; of an enqueue, whether it lists the queue; where the lane begins
+	Mod     int8 // of an enqueue, when the queue was removed
+	Here    int8 // the session's key
+	Segment int8 // of an enqueue, the one that it opens
+	Too     int8 // of the claim of a bundle, the revision of its second item; of an ack, the token, if it is another than Mod
 }
 
 type code int8
@@ -284,7 +288,6 @@ type State struct {
 	Listed    bool
 	Paused    bool
 	Lane      int8 // the open segment
-	LaneMod   int8
 	Head      int8 // where a new consumer begins to read
 	Left      Faults
 	Harm      harm

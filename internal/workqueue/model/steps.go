@@ -34,6 +34,7 @@ const (
 	actDropAll
 	actPause
 	actUnpause
+	actOpen
 )
 
 // Queue is the protocol as a transition system.
@@ -55,6 +56,9 @@ func (m *Queue) Start() State {
 	if m.cfg.There {
 		m.stock(&s)
 		return s
+	}
+	if m.cfg.Begun {
+		s.Lane = 1
 	}
 	for p := range m.cfg.Items {
 		s.Producers[p].request(m.prepare(&s, p))
@@ -85,6 +89,7 @@ func (m *Queue) Next(s *State, emit func(search.Step, *State)) {
 			emit(search.Step{Actor: int8(i), Act: actDropOut, Fault: true}, &n)
 		}
 	}
+	m.openByOther(s, emit)
 	m.hands(s, emit)
 	m.request(s, &s.Remover, remover, 0, emit)
 	m.remove(s, emit)
