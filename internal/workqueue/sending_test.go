@@ -146,7 +146,7 @@ func TestABoundThatComesBetween(t *testing.T) {
 
 // TestOddNumbersOfSegments: of an older library, which wrote plain decimals, or by hand.
 func TestOddNumbersOfSegments(t *testing.T) {
-	for _, value := range []string{"7", "0007", "x", "", "999999999998", "999999999999", "9999999999999", "9223372036854775807", "99999999999999999999", "000000000007\n"} {
+	for _, value := range []string{"7", "0007", "x", "", "00000000000x", "999999999998", "999999999999", "9999999999999", "9223372036854775807", "99999999999999999999", "000000000007\n"} {
 		t.Run(fmt.Sprintf("%q", value), func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
