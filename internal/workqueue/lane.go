@@ -56,7 +56,7 @@ func (l *lane) full(seen int64) bool {
 
 // open holds as long as a transaction may put items into the segment: it is the open
 // one, or the transaction opens it. Of several that are under way whoever comes first
-// opens it, so nobody has gone past it is enough.
+// opens it, so it is enough that nobody has gone past it.
 func (l *lane) open() clientv3.Cmp {
 	switch {
 	case l.after != nil:
